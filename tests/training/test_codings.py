@@ -15,7 +15,7 @@ from sen_edge.schema import SchemaError
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import config_of, recipe_of, train
 from sen_runtime import reference
-from tests.training.test_train import toy
+from tests.training.conftest import toy
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,5 @@
-"""Training: reproducible for equal seeds, also after an interruption; errors lose no results."""
+"""Training: learning, reproducibility, resume, bad input."""
 
-import json
-import os
-import signal
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,53 +13,15 @@ from sen_edge.data.datasets import Dataset, load
 from sen_edge.errors import CheckpointError, DataError, OutputError, UsageError
 from sen_edge.model import checkpoint
 from sen_edge.model.config import SpatialConfig, SpikingConfig
-from sen_edge.progress import Progress
 from sen_edge.training.loop import TrainingError, shift_images, state_path
 from sen_edge.training.objective import Part, evaluate, objective_of
 from sen_edge.training.recipe import Recipe, suggested_recipe
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import suggested_spiking, train
 from sen_runtime.task import ACCURACY
-from tests.conftest import Outcome
+from tests.training.conftest import MLP, RECIPE, SNN, Stop, stop_in, tensors, toy
 
-Run = Callable[..., Outcome]
-
-MLP = SpatialConfig((12, 8, 3), dimensions=4, layer_spacing=0.1, steepness=0.5, input_range=(0.0, 1.3))
-SNN = replace(MLP, spiking=SpikingConfig(4, surrogate_slope=5.0))
-RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=0.1)
-
-
-def toy(seed: int = 0) -> Dataset:
-    """Three noisy prototypes: 240 training and 60 test examples, images of 3 x 4 pixels."""
-    rng = np.random.default_rng(seed)
-    labels = np.arange(300) % 3
-    inputs = (np.eye(3, 12)[labels] + rng.uniform(0, 0.3, (300, 12))).astype(np.float32)
-    return Dataset("toy", inputs[:240], labels[:240], inputs[240:], labels[240:], (0.0, 1.3), image_shape=(3, 4))
-
-
-def tensors(path: Path) -> dict[str, bytes]:
-    return {name: tensor.tobytes() for name, tensor in checkpoint.load(path).tensors.items()}
-
-
-class Stop(Exception):
-    """Stands for whatever ends a process."""
-
-
-def stop_in(epoch: int, error: type[BaseException] = Stop, epochs: int = RECIPE.epochs) -> Progress:
-    def stop(stage: str, fraction: float) -> None:
-        if fraction > (epoch - 1) / epochs:
-            raise error
-
-    return stop
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small only wait for a second thread."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("config", [MLP, SNN], ids=["mlp", "snn"])
@@ -310,137 +268,6 @@ def test_suggestions_follow_the_data() -> None:
     trains = replace(toy(), **steps)
     request = TrainRequest(arch="snn")
     assert [suggested_spiking(data, request)["timesteps"] for data in (toy(), trains)] == [10, 7]
-
-
-# --- the command ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def npz(tmp_path: Path) -> Path:
-    data = toy()
-    names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
-    keys = ("x_train", "y_train", "x_test", "y_test")
-    np.savez(tmp_path / "toy.npz", **{key: getattr(data, name) for key, name in zip(keys, names, strict=True)})
-    return tmp_path / "toy.npz"
-
-
-SMALL = ("--hidden", "8,6", "--dims", 4, "--epochs", 2)
-
-
-def test_command_trains_and_names_the_next(sen_edge: Run, npz: Path, tmp_path: Path) -> None:
-    out = tmp_path / "model.pt"
-    outcome = sen_edge("train", "--data", npz, *SMALL, "-o", out)
-    assert outcome.code == 0, outcome.err
-    assert "test accuracy" in outcome.out
-    assert "epoch 2/2" in outcome.err and f"next: sen-edge export {out}" in outcome.err
-    loaded = checkpoint.load(out)
-    assert loaded.config.layer_sizes == (12, 8, 6, 3)
-    assert loaded.metadata["command"] == f"sen-edge train --data {npz} --hidden 8,6 --dims 4 --epochs 2 -o {out}"
-
-
-def test_command_prints_json_alone_on_stdout(sen_edge: Run, npz: Path, tmp_path: Path) -> None:
-    out = tmp_path / "model.safetensors"
-    spiking = (
-        "--arch",
-        "snn",
-        "--timesteps",
-        3,
-        "--beta",
-        0.5,
-        "--reset",
-        "zero",
-        "--readout",
-        "spike_count",
-        "--no-reset-delay",
-    )
-    outcome = sen_edge("train", "--data", npz, *SMALL, *spiking, "--json", "-o", out)
-    assert outcome.code == 0, outcome.err
-    result = json.loads(outcome.out)
-    assert result["output"] == str(out) and result["bytes"] == out.stat().st_size
-    assert result["config"]["spiking"]["reset"] == "zero" and not result["config"]["spiking"]["reset_delay"]
-    assert result["metadata"]["test_accuracy"] == f"{result['test_score']:.2f}"
-    assert checkpoint.load(out).config.to_dict() == result["config"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(("--arch", "cnn"), "'cnn'", id="arch"),
-        pytest.param(("--hidden", "8,x"), "'8,x'", id="hidden"),
-        pytest.param(("--dims", "1"), "dimensions", id="dims"),
-        pytest.param(("--dims", "many"), "'--dims'", id="dims not a number"),
-        pytest.param(("--epochs", "0"), "--epochs", id="epochs"),
-        pytest.param(("--learning-rate", "nan"), "--learning-rate", id="learning rate"),
-        pytest.param(("--validation", "1"), "--validation", id="validation"),
-        pytest.param(("--beta", "0.5"), "--beta", id="beta of an mlp"),
-        pytest.param(("--arch", "snn", "--beta", "2"), "--beta", id="beta"),
-        pytest.param(("--arch", "snn", "--reset", "never"), "'never'", id="reset"),
-        pytest.param(("--layer-axis", "up"), "'up'", id="layer axis"),
-        pytest.param(("--threads", "0"), "'--threads'", id="threads"),
-        pytest.param(("--shift", "1"), "image", id="shift"),
-    ],
-)
-def test_command_refuses_bad_options(
-    sen_edge: Run, npz: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
-) -> None:
-    outcome = sen_edge("train", "--data", npz, "-o", tmp_path / "model.pt", *arguments)
-    assert outcome.code == 2, outcome.err
-    assert message in outcome.err and outcome.out == ""
-    assert {path.name for path in tmp_path.iterdir()} == {"toy.npz"}
-
-
-def test_a_training_without_a_saved_state_starts(sen_edge: Run, npz: Path, tmp_path: Path) -> None:
-    fresh, resumed = tmp_path / "a.pt", tmp_path / "b.pt"
-    assert "resume" not in sen_edge("train", "--data", npz, *SMALL, "-o", fresh).err
-    outcome = sen_edge("train", "--data", npz, *SMALL, "-o", resumed, "--resume")
-    assert outcome.code == 0 and f"{resumed}.resume" in outcome.err
-    first, second = checkpoint.load(fresh), checkpoint.load(resumed)
-    assert all((first.tensors[name] == second.tensors[name]).all() for name in first.tensors)
-    assert sen_edge("train", "--data", npz, *SMALL, "-o", resumed, "--resume").code == 1  # it is done
-
-
-def test_command_needs_force_to_replace(sen_edge: Run, npz: Path, tmp_path: Path) -> None:
-    out = tmp_path / "model.pt"
-    out.write_bytes(b"precious")
-    outcome = sen_edge("train", "--data", npz, *SMALL, "-o", out)
-    assert (outcome.code, out.read_bytes()) == (1, b"precious")
-    assert "--force" in outcome.err and "epoch" not in outcome.err
-    assert sen_edge("train", "--data", npz, *SMALL, "-o", out, "--force").code == 0
-
-
-@pytest.mark.parametrize(("steps", "kept"), [(20, True), (5, False)], ids=["second epoch", "first epoch"])
-@pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_interrupt_prints_how_to_resume(
-    sen_edge: Run,
-    npz: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    steps: int,
-    kept: bool,
-    request_to_end: signal.Signals,
-) -> None:
-    from sen_edge.training import loop as module
-
-    real, out = module._step, tmp_path / "model.pt"
-    calls = iter(range(1, 1000))
-
-    def step(*arguments: Any) -> tuple[float, int]:
-        if next(calls) == steps:
-            os.kill(os.getpid(), request_to_end)
-        return real(*arguments)
-
-    monkeypatch.setattr(module, "_step", step)
-    command = ("train", "--data", npz, *SMALL, "--batch-size", 16, "-o", out)
-    outcome = sen_edge(*command)
-    assert (outcome.code, out.exists(), state_path(out).exists()) == (130, False, kept)
-    if not kept:
-        assert "--resume" not in outcome.err
-        return
-    resume = " ".join(map(str, ("sen-edge", *command, "--resume")))
-    assert outcome.err.splitlines()[-1].endswith(resume)
-    assert sen_edge(*command, "--resume").code == 0
-    assert checkpoint.load(out).metadata["command"] == resume.removesuffix(" --resume")
-    assert not state_path(out).exists()
 
 
 def test_digits_reach_a_fair_accuracy(tmp_path: Path) -> None:
