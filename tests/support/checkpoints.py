@@ -1,4 +1,4 @@
-"""Checkpoints that cannot be read, or whose neurons coincide, and pruned ones."""
+"""Checkpoints: of every kind of network, and those that cannot be read, whose neurons coincide, or that are pruned."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +8,54 @@ import numpy as np
 import torch
 
 from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.layers import SpatialNetwork
+from sen_edge.model.parameters import Checkpoint
 from tests.conftest import MLP, make_checkpoint
-from tests.model.test_checkpoint import Payload, content
+
+CONFIGS = {
+    "mlp": SpatialConfig((12, 9, 4), dimensions=3, layer_spacing=0.5, steepness=2.0),
+    "free axes, no gain, no bias": SpatialConfig((12, 9, 4), dimensions=1, layer_axis="free", gain=False, bias=False),
+    "snn": SpatialConfig((12, 9, 4), spiking=SpikingConfig(6, reset="zero", readout="spike_count")),
+    "learned spacing": SpatialConfig((12, 9, 4), layer_axis="learned", layer_spacing=(0.5, 0.25)),
+    "constants of each layer": SpatialConfig(
+        (12, 9, 4), layer_spacing=(0.5, 0.2), steepness=(1.0, 3.0), exponent=(2.0, 1.0)
+    ),
+    "two positions": SpatialConfig((12, 9, 7, 4), separate_positions=True),
+    "neurons of each layer": SpatialConfig(
+        (12, 9, 7, 4),
+        spiking=SpikingConfig(6, beta=(0.5, 0.9, 1.0), threshold=(0.3, 0.6), reset=("zero", "subtract")),
+    ),
+    "floor and exponent": SpatialConfig((12, 4), exponent=1.5, min_distance=0.25, input_range=(-1.0, 2.0)),
+}
+
+
+def make(config: SpatialConfig) -> Checkpoint:
+    network = SpatialNetwork(config)
+    network.reset_parameters(0, position_scale=1.0)
+    return checkpoints.from_module(network, {"accuracy": "97.1"})
+
+
+def content(config: SpatialConfig = CONFIGS["mlp"]) -> dict[str, Any]:
+    made = make(config)
+    tensors = {name: torch.from_numpy(tensor.copy()) for name, tensor in made.tensors.items()}
+    return {
+        "format": "sen-edge-checkpoint",
+        "version": 1,
+        "config": config.to_dict(),
+        "tensors": tensors,
+        "metadata": {"accuracy": "97.1"},
+    }
+
+
+class Payload:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
 
 
 def write_code(path: Path) -> None:
