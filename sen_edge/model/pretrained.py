@@ -19,7 +19,7 @@ from typing import Any
 from sen_edge import manifest_file
 from sen_edge.errors import CheckpointError, OutputError, UsageError
 from sen_edge.model.card import Card, SavedModel
-from sen_edge.overwrite import write_outputs
+from sen_edge.overwrite import refuse_existing, write_outputs
 from sen_runtime import __version__
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.untrusted import load_json, printable, quote, read_regular
@@ -106,6 +106,7 @@ def write(
     """
     if license_id is not None and not LICENSE_ID.fullmatch(license_id):
         raise UsageError(f"license_id is {quote(license_id)}; expected an identifier such as apache-2.0")
+    refuse_existing(folder, (saved.file, CONFIG, CARD), force=force)
     manifests, artifacts = read_exports(exports, {*hashes, saved.source["sha256"], saved.sha256})
     name = folder.resolve().name
     try:

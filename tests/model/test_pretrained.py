@@ -191,6 +191,14 @@ def test_an_existing_folder_is_replaced_only_with_force(origin: Path, saved: Pat
     assert "license" not in front_matter(saved)
 
 
+def test_a_file_in_the_place_of_the_folder_is_refused(origin: Path, tmp_path: Path) -> None:
+    (tmp_path / "net").write_text("mine")
+    for force in (False, True):
+        with pytest.raises(OutputError):
+            sen_edge.load(origin / "net.pt").save_pretrained(tmp_path / "net", force=force)
+    assert (tmp_path / "net").read_text() == "mine"
+
+
 def test_no_file_of_an_earlier_model_remains(origin: Path, saved: Path) -> None:
     model, before = sen_edge.load(origin / "net.pt"), snapshot(saved)
     for changed in (model, sen_edge.quantize(model, "float16")):  # without exports; with another model file
