@@ -120,6 +120,66 @@ def test_every_interpreter_computes_the_reference(seed, spiking, readout, reset,
         assert np.mean(steps.max(axis=1) > 3.01) <= share
 
 
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    readout=st.sampled_from(["mean_membrane", "last_membrane", "spike_count"]),
+    reset=st.sampled_from(["subtract", "zero"]),
+    input_coding=st.sampled_from(["direct", "spikes"]),
+    timesteps=st.integers(1, 40),
+    target=st.sampled_from(["litert", "micro"]),
+)
+@settings(max_examples=30, deadline=None, derandomize=True)
+def test_int8_step_models_do_not_drift(seed, readout, reset, input_coding, timesteps, target):
+    rng = np.random.default_rng(seed)
+    options = {"readout": readout, "reset": reset, "input_coding": input_coding, "timesteps": timesteps}
+    net = random_network(rng, spiking=True, kinds=KINDS, **options)
+    try:
+        net = micro(net, seed)
+    except DataError as error:  # a dead layer
+        assert "layer " in error.message
+        return
+    x, model = random_input(rng, net, 6), export(net, snn="step", tflite_target=target)
+    expected, grid = reference.run(net, x, np.float32), output_grid(net)
+    spikes = reference.trace(net, x, np.float32)[:-1]
+    for name in set(EXPORTER.engines(model)) & set(INSTALLED):
+        session = engines.engine(name).load(EXPORTER.instrument(model))
+        outputs = [session.run_all(x[i : i + 1]) for i in range(len(x))]
+        is_same = np.ones(len(x), bool)  # hidden layers give the spikes of the unrolled form but for rounding
+        for index, counts in enumerate(spikes):
+            found = np.concatenate([each[f"layer{index}/activation"] for each in outputs])
+            is_same &= (found == counts).all(axis=1)
+        error = np.abs(np.concatenate([each["output"] for each in outputs]) - expected).max(axis=1)
+        wide_step = grid.widen(4 * timesteps).scale if readout == "mean_membrane" else grid.widen(4).scale
+        # the reference rounds sums of spikes to steps of 1/255 of their range, and so does the output
+        assert np.all(error[is_same] <= 6 * grid.scale + timesteps * wide_step)
+
+
+def test_a_step_model_has_int8_membranes_and_an_int16_readout():
+    model = export(SPIKING, snn="step", **MICRO)
+    graph, (signature,) = parse(model).subgraphs[0], parse(model).signatureDefs
+    inputs = {each.name.decode(): graph.tensors[each.tensorIndex] for each in signature.inputs}
+    outputs = {each.name.decode(): graph.tensors[each.tensorIndex] for each in signature.outputs}
+    types = {"input": 9, "layer0/membrane": 9, "layer1/membrane": 7}  # int8, int16
+    assert {name: tensor.type for name, tensor in inputs.items()} == types
+    assert [outputs[name].type for name in ("output", "layer0/membrane_next", "layer1/membrane_next")] == [7, 9, 7]
+    for name in ("layer0/membrane", "layer1/membrane"):
+        before, after = inputs[name].quantization, outputs[f"{name}_next"].quantization
+        assert (before.scale, before.zeroPoint) == (after.scale, after.zeroPoint)
+    assert EXPORTER.engines(model) == ("tflite-micro", "litert")
+
+
+def test_int8_step_models_are_not_for_tflite_runtime():
+    for target in ("any", "tflite-runtime"):
+        with pytest.raises(ExportError, match=r"step\b.*int8") as raised:
+            export(SPIKING, snn="step", tflite_target=target)
+        assert "micro" in raised.value.hint
+    counting = random_network(
+        np.random.default_rng(0), spiking=True, kinds=("dense",), sizes=(6, 5, 3), readout="spike_count"
+    )
+    model = export(micro(counting), snn="step", tflite_target="any")
+    assert EXPORTER.engines(model) == ("litert", "tflite-runtime")
+
+
 needs_micro = pytest.mark.skipif("tflite-micro" not in INSTALLED, reason="tflite-micro is not installed")
 
 

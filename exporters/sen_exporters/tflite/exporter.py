@@ -49,10 +49,11 @@ class TfliteExporter(Exporter):
             )
         check_unrolled(network, options, "step")
         check_step(network, options)
-        if network.is_spiking and network.input_grid is not None and options.snn == "step":
+        if _has_wide_membrane(network, options) and options.tflite_target not in ("litert", "micro"):
             raise ExportError(
-                "--snn step with int8 membranes: rounding in each step makes the readout drift",
-                hint="take --dtype int8-dynamic, which has int8 weights and float membranes, or --snn unrolled",
+                "--snn step with int8 activations: tflite-runtime cannot convert spikes for the int16 membrane of the "
+                "readout",
+                hint="add --tflite-target micro or litert, or take --snn unrolled or --dtype int8-dynamic",
             )
         weights = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
         if options.tflite_target == "micro":
@@ -94,8 +95,11 @@ class TfliteExporter(Exporter):
 
     def engines(self, model: bytes) -> tuple[str, ...]:
         """Interpreters that the file is for."""
-        target = read_properties(model).get("tflite_target", "any")
-        return ENGINES_OF.get(target, ("litert", "tflite-runtime"))
+        properties = read_properties(model)
+        engines = ENGINES_OF.get(properties.get("tflite_target", "any"), ("litert", "tflite-runtime"))
+        has_wide_membrane = (properties.get("snn"), "membrane" in properties.get("readout", "")) == ("step", True)
+        is_micro = "tflite-micro" in engines
+        return tuple(name for name in engines if not (is_micro and has_wide_membrane and name == "tflite-runtime"))
 
     def instrument(self, model: bytes) -> bytes:
         """Add `layerN/activation [batch, n]` of every layer but the last as an output.
@@ -109,6 +113,12 @@ class TfliteExporter(Exporter):
             graph.subgraph.outputs = [*graph.subgraph.outputs, index]
             signature.outputs.append(schema.TensorMapT(name=name, tensorIndex=index))
         return serialize(graph.model)
+
+
+def _has_wide_membrane(network: Network, options: TfliteOptions) -> bool:
+    """Whether the file is a step model whose readout has an int16 membrane."""
+    is_step = network.is_spiking and options.snn == "step"
+    return is_step and network.input_grid is not None and network.readout != "spike_count"
 
 
 def _check_micro(network: Network, options: TfliteOptions, weights: Sequence[WeightOperator]) -> None:

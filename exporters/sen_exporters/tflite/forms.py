@@ -28,6 +28,8 @@ from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
 from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors, readout_grid
 from sen_runtime.ir.neurons import Lif, Neuron
 
+#: Max magnitude of an int16 readout membrane, relative to the range of the outputs that one spike train gives.
+READOUT_REACH = 4.0
 #: Below, the inverse distance of two float32 around the threshold would overflow.
 MIN_THRESHOLD = 2.0**-100
 
@@ -53,10 +55,28 @@ def _check_lif(neuron: Lif) -> None:
 
 
 class _Operators(Graph):
-    """A graph with the operators of `sen_exporters.lowering`."""
+    """A graph with the operators of `sen_exporters.lowering`.
+
+    `membrane_grids` are those of a step model with int8 activations, by name: of spiking layers the grids of the
+    network, of a readout 16 bits, because rounding in each step would make an int8 membrane drift.
+    """
+
+    def __init__(self, options: TfliteOptions, network: Network) -> None:
+        super().__init__(options)
+        self.membrane_grids: dict[str, Grid] = {}
+        if network.is_spiking and network.input_grid is not None and options.snn == "step":
+            self.reach = READOUT_REACH / float(np.max(readout_factors(network)))
+            for index, layer in enumerate(network.layers):
+                assert layer.grid is not None  # as the network has grids
+                grid = layer.grid.widen(self.reach) if layer.neuron.role == "readout" else layer.grid
+                self.membrane_grids[f"layer{index}/membrane"] = grid
 
     def affine(self, layer: Layer, index: int, x: Signal, name: str, activation: Activation = "") -> Signal:
-        return affine(self, layer, index, x, Signal(name, x.rows, layer.grid, activation.upper() or "NONE"))
+        grid = self.membrane_grids.get(f"layer{index}/membrane", layer.grid)
+        if grid is not None and x.grid is not None and grid.bits == 16:
+            wide = Signal(f"layer{index}/inputs", x.rows, Grid(x.grid.scale, 0, 16))
+            x = self.convert(x, wide, layer.weight.shape[1])
+        return affine(self, layer, index, x, Signal(name, x.rows, grid, activation.upper() or "NONE"))
 
     def binary(self, operator: str, a: Signal, b: Signal, name: str) -> Signal:
         return self.arithmetic(operator.upper(), a, b, a.named(name))
@@ -90,7 +110,7 @@ class _Operators(Graph):
         return self.arithmetic("MUL", excess, inverse, spikes)
 
     def membrane(self, name: str, size: int, x: Signal) -> Signal:
-        return self.declare(Signal(name, x.rows), size)
+        return self.declare(Signal(name, x.rows, self.membrane_grids.get(name)), size)
 
     def time_first(self, x: Signal, network: Network, name: str) -> Signal:
         steps, size = network.timesteps, network.n_features
@@ -160,13 +180,15 @@ class _Operators(Graph):
     def factor(self, name: str, value: ArrayLike, x: Signal) -> Signal:
         """A stored number, or row, that a signal `x` is multiplied by; in int8 its max is that of its own grid."""
         largest = float(np.max(value))
-        grid = None if x.grid is None else SPIKES if largest == 0 else Grid(largest / INT8_MAX, 0)
+        grid = x.grid
+        if grid is not None:
+            grid = SPIKES if largest == 0 else Grid(largest / grid.largest, 0, grid.bits)
         return self.scalar(name, value, grid)
 
 
 def build(network: Network, options: TfliteOptions) -> Any:
     """`ModelT` of a network in the form of the options."""
-    graph, rows, grid = _Operators(options), options.rows, network.input_grid
+    graph, rows, grid = _Operators(options, network), options.rows, network.input_grid
     size = network.input_shape if options.snn != "step" else (network.n_features,)
     x = graph.declare(Signal("input", rows, grid if options.has_int8_io else None), *size)
     x = lowering.standardize(graph, network, x)
@@ -179,13 +201,12 @@ def build(network: Network, options: TfliteOptions) -> Any:
         signature = "step"
         inputs |= {before.name: before.name for before, _ in states}
         outputs |= {after.name: after.name for _, after in states}
+    elif network.is_spiking:
+        y = lowering.unrolled(graph, network, x)
     else:
-        if network.is_spiking:
-            y = lowering.unrolled(graph, network, x)
-        else:
-            y = lowering.perceptron(graph, network, x, readout if grid is None else "output/int8")
-        if y.grid is not None and not options.has_int8_io:
-            y = graph.convert(y, Signal(readout, rows), network.n_out)
+        y = lowering.perceptron(graph, network, x, readout if grid is None else "output/int8")
+    if y.grid is not None and not options.has_int8_io:
+        y = graph.convert(y, Signal(readout, rows), network.n_out)
     last = lowering.finish(graph, network, y).name
     outputs["output"] = last if last in outputs.values() else graph.rename(last, "output")
     graph.finish(signature, inputs, outputs)

@@ -61,6 +61,10 @@ class TfliteOptions(ExportOptions):
         return self.int8_io or self.tflite_target == "micro"
 
 
+#: Versions of operators on int16.
+WIDE_VERSIONS = {"ADD": 3, "MUL": 4, "DEQUANTIZE": 3, "FULLY_CONNECTED": 7}
+
+
 @dataclass(frozen=True)
 class Affine:
     """real = scale * (stored - zero_point), per tensor, or per row of a matrix where `scale` has several values.
@@ -81,7 +85,7 @@ class Signal:
     Attributes:
         name: of the tensor.
         rows: None where a caller may change them.
-        grid: int8 grid; None for float32.
+        grid: integer grid; None for float32.
         activation: function that its operator applies, as the schema calls it.
     """
 
@@ -98,7 +102,7 @@ class Signal:
 
     @property
     def version(self) -> int:
-        """Version of operators on such values."""
+        """Version of operators on such values, in 16 bits unless `WIDE_VERSIONS` has another."""
         return 1 if self.grid is None else 2
 
     def named(self, name: str) -> Signal:
@@ -112,10 +116,11 @@ class Graph:
     Attributes:
         options: of the export.
         model: the `ModelT`.
+        reach: of the 16-bit grids in an int8 step model, relative to the grids of its network.
     """
 
     def __init__(self, options: TfliteOptions, model: Any = None) -> None:
-        self.options = options
+        self.options, self.reach = options, 1.0
         self.model = model or schema.ModelT(
             version=3,
             operatorCodes=[],
@@ -195,7 +200,7 @@ class Graph:
     def declare(self, signal: Signal, *size: int | None) -> Signal:
         """Declare the tensor `[rows, *size]` of a signal; a size of None is dynamic."""
         shape, grid = [signal.rows, *size], signal.grid
-        dtype = np.dtype(np.float32 if grid is None else np.int8)
+        dtype = np.dtype(np.float32) if grid is None else grid.dtype
         tensor = self._add(signal.name, [each or 1 for each in shape], dtype, None if grid is None else affine_of(grid))
         if None in shape:
             tensor.shapeSignature = [-1 if each is None else each for each in shape]
@@ -215,11 +220,14 @@ class Graph:
         return y
 
     def arithmetic(self, operator: str, a: Signal, b: Signal, y: Signal) -> Signal:
-        """Add ADD, SUB or MUL with the result `y`; all signals are float32, or all int8."""
+        """Add ADD, SUB or MUL with the result `y`; all signals are float32, all int8, or all int16."""
         self.declare(y, *self.shape(a.name)[1:-1], max(self.shape(a.name)[-1], self.shape(b.name)[-1]))
         kind = {"ADD": schema.AddOptionsT, "SUB": schema.SubOptionsT, "MUL": schema.MulOptionsT}[operator]
         options = kind(fusedActivationFunction=y.activation_code)
-        self.operator(operator, y.version, [a.name, b.name], [y.name], options)
+        version = y.version
+        if y.grid is not None and y.grid.bits == 16:
+            options.potScaleInt16, version = False, WIDE_VERSIONS[operator]
+        self.operator(operator, version, [a.name, b.name], [y.name], options)
         return y
 
     def convert(self, x: Signal, y: Signal, *size: int) -> Signal:
@@ -228,7 +236,8 @@ class Graph:
         if y.grid is not None:
             self.operator("QUANTIZE", x.version, [x.name], [y.name], schema.QuantizeOptionsT())
         else:
-            self.operator("DEQUANTIZE", 2, [x.name], [y.name], schema.DequantizeOptionsT())
+            version = 2 if x.grid is None or x.grid.bits == 8 else WIDE_VERSIONS["DEQUANTIZE"]
+            self.operator("DEQUANTIZE", version, [x.name], [y.name], schema.DequantizeOptionsT())
         return y
 
     def finish(self, signature: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:

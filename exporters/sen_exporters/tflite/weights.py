@@ -2,7 +2,7 @@
 
 The versions of operators make both interpreters compute the same, or one refuse to load:
 
-- FULLY_CONNECTED 1 for float32 weights (from 8 on XNNPACK leaves it alone), 4 for int8 activations, 8 for
+- FULLY_CONNECTED 1 for float32 weights (from 8 on XNNPACK leaves it alone), 4 for int8 activations, 7 for int16, 8 for
   sparse weights (below, XNNPACK reads the compressed values as a dense matrix), 9 for int8 weights under
   float activations, whose inputs are quantized around their own zero point.
 - float16 weights are never stored sparse: XNNPACK in ai-edge-litert 2.1 reads other memory instead of them, and
@@ -22,8 +22,8 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError, NoFormError
-from sen_exporters.tflite.graph import Affine, Graph, Signal, TfliteOptions
-from sen_runtime.ir.int8 import Scale
+from sen_exporters.tflite.graph import WIDE_VERSIONS, Affine, Graph, Signal, TfliteOptions
+from sen_runtime.ir.int8 import Grid, Scale
 from sen_runtime.ir.network import Layer
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
@@ -73,18 +73,23 @@ def product(operator: WeightOperator, graph: Graph, prefix: str, x: Signal, bias
 @product.register
 def _low_rank(operator: LowRank, graph: Graph, prefix: str, x: Signal, bias: Array | None, y: Signal) -> Signal:
     right, left = operator.factors
-    inner = _fully_connected(
-        right, graph, f"{prefix}/right", x, None, Signal(f"{prefix}/inner", x.rows, operator.inner)
-    )
+    grid = _as_wide(operator.inner, x, graph)
+    inner = _fully_connected(right, graph, f"{prefix}/right", x, None, Signal(f"{prefix}/inner", x.rows, grid))
     return _fully_connected(left, graph, f"{prefix}/left", inner, bias, y)
 
 
 @product.register
 def _sum(operator: Sum, graph: Graph, prefix: str, x: Signal, bias: Array | None, y: Signal) -> Signal:
-    a, b = (Signal(f"{prefix}/{side}/product", x.rows, getattr(operator, f"{side}_grid")) for side in "ab")
+    grids = (_as_wide(grid, x, graph) for grid in (operator.a_grid, operator.b_grid))
+    a, b = (Signal(f"{prefix}/{side}/product", x.rows, grid) for side, grid in zip("ab", grids, strict=True))
     product(operator.a, graph, f"{prefix}/a", x, None, a)
     product(operator.b, graph, f"{prefix}/b", x, bias, b)
     return graph.arithmetic("ADD", a, b, y)
+
+
+def _as_wide(grid: Grid | None, x: Signal, graph: Graph) -> Grid | None:
+    """The grid of a value inside an operator, in 16 bits if those of its input `x` are."""
+    return grid if grid is None or x.grid is None or x.grid.bits == 8 else grid.widen(graph.reach)
 
 
 def _fully_connected(
@@ -109,20 +114,23 @@ def _fully_connected(
 
 
 def _int8(operator: WeightOperator, graph: Graph, name: str, x: Signal, bias: Array | None, y: Signal) -> Signal:
-    """A product of int8 with int8 in 32 bits, with the bias, then on the grid of `y`."""
+    """A product of int8 or int16 with int8 in 32 or 64 bits, with the bias, then on the grid of `y`."""
     stored, scale = operator.stored_matrix(), operator.scale
     assert x.grid is not None and scale is not None  # int8 activations have int8 weights
     bias_scale = scale.astype(np.float64) * x.grid.scale
     whole = None if bias is None else np.rint(bias.astype(np.float64) / bias_scale)
-    _check_accumulator(stored, whole)
+    is_wide = x.grid.bits == 16
+    if not is_wide:
+        _check_accumulator(stored, whole)
     weight = graph.constant(name, stored, Affine(scale))
     bias_name = None
     if whole is not None:
         quantization = Affine(bias_scale.astype(np.float32))
-        bias_name = graph.constant(_bias_name(name), whole.astype(np.int32), quantization)
+        bias_name = graph.constant(_bias_name(name), whole.astype(np.int64 if is_wide else np.int32), quantization)
     graph.declare(y, len(stored))
     options = schema.FullyConnectedOptionsT(fusedActivationFunction=y.activation_code)
-    graph.operator("FULLY_CONNECTED", 4, [x.name, weight, bias_name], [y.name], options)
+    version = WIDE_VERSIONS["FULLY_CONNECTED"] if is_wide else 4
+    graph.operator("FULLY_CONNECTED", version, [x.name, weight, bias_name], [y.name], options)
     return y
 
 

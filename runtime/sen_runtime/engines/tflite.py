@@ -24,7 +24,7 @@ class TfliteSession(GraphSession):
     """A TFLite model.
 
     Attributes:
-        grids: int8 grids of inputs and outputs, by name.
+        grids: integer grids of inputs and outputs, by name.
     """
 
     def __init__(self, interpreter: Any, properties: dict[str, str], *, allow_nonfinite: bool = False) -> None:
@@ -34,7 +34,11 @@ class TfliteSession(GraphSession):
         super().__init__([int(size) for size in shape[1:]], membranes, properties, allow_nonfinite=allow_nonfinite)
         self.interpreter = interpreter
         details = {**self._inputs, **self._outputs}
-        self.grids = {name: Grid(*d["quantization"]) for name, d in details.items() if d["dtype"] is np.int8}
+        self.grids = {
+            name: Grid(each["quantization"][0], each["quantization"][1], 8 * np.dtype(each["dtype"]).itemsize)
+            for name, each in details.items()
+            if each["dtype"] in (np.int8, np.int16)
+        }
         self._rows_allocated = int(shape[0])
         self.batch_size = None if signature[0] < 0 else self._rows_allocated
 

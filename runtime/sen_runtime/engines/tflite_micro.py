@@ -38,7 +38,7 @@ class MicroSession(GraphSession):
         membranes = {name: int(each["shape"][-1]) for name, each in details.items() if name != "input"}
         super().__init__(shape[1:], membranes, properties, allow_nonfinite=allow_nonfinite)
         details.update((name, interpreter.get_output_details(at)) for name, at in self._outputs.items())
-        self.grids = {name: _grid(each) for name, each in details.items() if each["dtype"] is np.int8}
+        self.grids = {name: _grid(each) for name, each in details.items() if each["dtype"] is not np.float32}
         self.interpreter, self.batch_size = interpreter, shape[0]
 
     def _release(self) -> None:
@@ -104,7 +104,8 @@ def _positions(named: Any, indices: Any) -> dict[str, int]:
 
 def _grid(details: dict[str, Any]) -> Grid:
     parameters = details["quantization_parameters"]
-    return Grid(float(parameters["scales"][0]), int(parameters["zero_points"][0]))
+    bits = 8 * np.dtype(details["dtype"]).itemsize
+    return Grid(float(parameters["scales"][0]), int(parameters["zero_points"][0]), bits)
 
 
 ENGINE = Engine(

@@ -1,8 +1,9 @@
-"""Int8 numbers: weights with a scale, activations on a grid."""
+"""Int8 numbers: weights with a scale, activations on a grid, of 8 or 16 bits."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,20 +21,32 @@ MIN_MAGNITUDE = 1e-30
 
 @dataclass(frozen=True)
 class Grid:
-    """The 256 values of an int8 activation: real = scale * (stored - zero_point).
+    """The values of an integer activation: real = scale * (stored - zero_point).
 
     Attributes:
         scale: step between values, > 0; rounded to float32.
         zero_point: stored value of 0, in -128..127.
+        bits: 8, or 16 in files of some targets; networks have 8.
     """
 
     scale: float
     zero_point: int
+    bits: int = 8
 
     def __post_init__(self) -> None:
         store_float32(self, "scale", "> 0", is_positive)
         is_stored = INT8_MIN <= self.zero_point <= INT8_MAX
         require(is_stored, f"the zero point of a grid is {self.zero_point}; expected {INT8_MIN} to {INT8_MAX}")
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the stored values."""
+        return np.dtype(f"int{self.bits}")
+
+    @property
+    def largest(self) -> int:
+        """Max stored value."""
+        return int(np.iinfo(self.dtype).max)
 
     @classmethod
     def covering(cls, low: float, high: float) -> Grid:
@@ -42,15 +55,20 @@ class Grid:
         scale = (high - low) / (INT8_MAX - INT8_MIN)
         return cls(scale, INT8_MIN - round(low / scale) if scale else INT8_MIN)
 
-    def quantize(self, x: Array) -> NDArray[np.int8]:
+    def quantize(self, x: Array) -> NDArray[Any]:
         """Nearest stored values; halves are rounded to even, values outside the limits are clipped."""
         steps: NDArray[np.float64] = np.rint(np.asarray(x, np.float64) / self.scale) + self.zero_point
-        return np.clip(steps, INT8_MIN, INT8_MAX).astype(np.int8)
+        return np.clip(steps, -self.largest - 1, self.largest).astype(self.dtype)
 
-    def dequantize(self, stored: NDArray[np.int8]) -> NDArray[np.float32]:
+    def dequantize(self, stored: NDArray[Any]) -> NDArray[np.float32]:
         """Real values of stored ones."""
         centred = stored.astype(np.float32) - np.float32(self.zero_point)
         return centred * np.float32(self.scale)
+
+    def widen(self, reach: float) -> Grid:
+        """The 16-bit grid, symmetric around 0, that reaches `reach` times as far as all 256 values of this one."""
+        scale = self.scale * (INT8_MAX - INT8_MIN) * reach / np.iinfo(np.int16).max
+        return Grid(scale, 0, 16)
 
     def round(self, x: Array) -> Array:
         """Round `x` to the grid, in its own precision."""
