@@ -17,7 +17,7 @@ from sen_edge.errors import CheckpointError, DataError, UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import pretrained
 from sen_edge.model.card import SavedModel
-from sen_edge.model.parameters import AppliedMap, Checkpoint, compression_metadata
+from sen_edge.model.parameters import AppliedMap, Checkpoint, compression_metadata, without_scores
 from sen_edge.model.tensor_file import check_suffix
 from sen_edge.passes.standardization import restore_input
 from sen_runtime import format as image
@@ -341,6 +341,8 @@ def _metadata(model: Model) -> dict[str, str]:
     metadata = dict(model.network.metadata if model.checkpoint is None else model.checkpoint.metadata)
     if model.compression is not None:
         metadata = compression_metadata(metadata, model.compression)
+    if model.quantization is not None:
+        metadata = without_scores(metadata)
     if model.checkpoint is None and model.source is not None:
         metadata[f"{model.origin.kind}_sha256"] = model.origin.sha256
     return metadata

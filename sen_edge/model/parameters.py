@@ -119,7 +119,6 @@ def compression_metadata(metadata: Mapping[str, str], figures: Mapping[str, Any]
 
     Scores of the model before are left out.
     """
-    kept = {name: text for name, text in metadata.items() if not name.startswith(("test_", "validation_"))}
     notes, score, training = compression_note(figures), figures.get("score"), figures.get("training")
     if score is not None:
         metric = metric_of(score)
@@ -127,7 +126,12 @@ def compression_metadata(metadata: Mapping[str, str], figures: Mapping[str, Any]
         notes["test_data"] = score["data"]
         if training is not None:
             notes[f"validation_{metric.key}"] = metric.number(training["validation_score"])
-    return {**kept, **notes}
+    return {**without_scores(metadata), **notes}
+
+
+def without_scores(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return metadata without the scores of a model before."""
+    return {name: text for name, text in metadata.items() if not name.startswith(("test_", "validation_"))}
 
 
 def metric_of(score: Mapping[str, Any]) -> Metric:

@@ -164,6 +164,8 @@ def test_a_compression_replaces_the_scores_of_the_model_before(origin: Path, tmp
     (result,) = front_matter(tmp_path / "measured")["model-index"][0]["results"]
     assert result["metrics"][0]["value"] == pytest.approx(measured.figures["score"]["compressed"], abs=0.005)
     assert result["dataset"]["name"] == measured.figures["score"]["data"]
+    sen_edge.quantize(measured.model, "int8-dynamic").save_pretrained(tmp_path / "quantized")  # not measured again
+    assert "model-index" not in front_matter(tmp_path / "quantized")
     assert '"sparsity": 0.5' in (tmp_path / "measured" / "README.md").read_text()
 
 
