@@ -30,10 +30,10 @@ from pages import write_section
 from sen_edge.compression.moments import CompressionWarning
 from sen_edge.compression.prune import prune
 from sen_edge.data import datasets
-from sen_edge.data.subsample import subsample
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
 from sen_runtime.bench.interleaved import interleaved
+from sen_runtime.data.subsample import subsample
 from sen_runtime.engines import litert, native
 from sen_runtime.engines.native import NativeSession
 from sen_runtime.engines.tflite import TfliteSession

@@ -20,7 +20,6 @@ from sen_edge.compression.lowrank import factorize
 from sen_edge.compression.prune import prune
 from sen_edge.compression.request import CompressRequest, Tuning
 from sen_edge.data.datasets import Dataset
-from sen_edge.data.subsample import subsample
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.parameters import Checkpoint
@@ -28,6 +27,7 @@ from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.recipe import suggested_recipe
 from sen_edge.training.train import suggested_spiking, train, train_conventional
+from sen_runtime.data.subsample import subsample
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense

@@ -25,7 +25,6 @@ from sen_edge.compression.prune import best_sparse
 from sen_edge.compression.quadratic import Quadratic
 from sen_edge.compression.request import CompressRequest, Method
 from sen_edge.data.datasets import Dataset
-from sen_edge.data.subsample import subsample
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
@@ -35,6 +34,7 @@ from sen_runtime import engines
 from sen_runtime import format as image
 from sen_runtime.bench.interleaved import Latencies, side_by_side
 from sen_runtime.bench.loops import loop_over
+from sen_runtime.data.subsample import subsample
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Network

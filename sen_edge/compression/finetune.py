@@ -19,7 +19,6 @@ from sen_edge.compression.moments import Inputs
 from sen_edge.compression.prune import choose_masks, find_radius
 from sen_edge.compression.request import CompressRequest, Tuning, select_layers
 from sen_edge.data.datasets import Dataset
-from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.dynamics import LayeredNetwork
@@ -32,6 +31,7 @@ from sen_edge.training.loop import Epoch, Split, fit, prepare, start
 from sen_edge.training.objective import Loss, Objective, evaluate, objective_of
 from sen_edge.training.recipe import Recipe, suggested_recipe
 from sen_edge.training.train import conventional_recipe
+from sen_runtime.data.subsample import subsample
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sen_edge.compression.quadratic import MAX_NEURONS, FloatArray, Quadratic
-from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError
 from sen_edge.model.dynamics import Product
 from sen_edge.model.free import FreeNetwork
 from sen_edge.passes.materialize import materialize
 from sen_runtime import reference
+from sen_runtime.data.subsample import subsample
 from sen_runtime.ir.network import Network, bias_factor
 from sen_runtime.ir.operators import Dense, WeightOperator
 from sen_runtime.task import CLASSIFICATION

@@ -19,7 +19,6 @@ from sen_edge.compression.prune import prune
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data.calibration import Calibration, load_calibration
 from sen_edge.data.datasets import Dataset, check_dataset, load_for
-from sen_edge.data.subsample import subsample
 from sen_edge.display import Displayed
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.model import checkpoint as checkpoints
@@ -32,6 +31,7 @@ from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
 from sen_edge.training.recipe import suggested_recipe
 from sen_runtime import __version__
+from sen_runtime.data.subsample import subsample
 from sen_runtime.ir.network import Layer, Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import catch_allocation_errors, require_network

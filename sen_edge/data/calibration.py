@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.data.datasets import load_part
-from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError
 from sen_runtime.data import TRAINING
+from sen_runtime.data.subsample import subsample
 from sen_runtime.ir.network import Network
 
 FloatArray = NDArray[np.float32]

@@ -11,11 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.ir.network import Network, map_weights
+from sen_runtime.ir.network import Network, map_weights, positions_of
 from sen_runtime.ir.operators import Coordinates, Dense, Sparse, WeightOperator, leaves
 from sen_runtime.ir.operators.coordinates import check_distances, check_range, squared_distances
 from sen_runtime.memory_limits import require_network
@@ -38,11 +39,13 @@ BLOCKS = ((1, 1), (4, 1), (8, 1), (16, 1), (1, 4))
 def materialize(network: Network) -> Network:
     """Replace every `Coordinates` by its weights: `Dense`, or `Sparse` in 1x1 blocks if it has a `max_distance`.
 
+    Positions of a network of coordinates are kept in `Network.positions`.
+
     Coincident neurons and weights beyond float32 are errors that name the layer and both neurons.
     """
     if any(isinstance(leaf, Coordinates) for layer in network.layers for leaf in leaves(layer.weight)):
         require_network(network, 4)
-    return map_weights(network, materialize_leaf)
+    return replace(map_weights(network, materialize_leaf), positions=positions_of(network))
 
 
 def materialize_leaf(operator: WeightOperator) -> WeightOperator:

@@ -11,10 +11,10 @@ from functools import singledispatch
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError, UsageError
 from sen_edge.passes.gptq import GRANULARITIES, damped_moment, round_sparse, round_weights
 from sen_runtime import reference
+from sen_runtime.data.subsample import subsample
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid

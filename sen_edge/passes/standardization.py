@@ -155,7 +155,8 @@ def _fold_input(network: Network, scaling: Standardization) -> Network:
     first, *rest = network.layers
     weight = scale_weights(first.weight, ONE, scaling.inverse)
     added = weight.affine(scaling.mean.astype(np.float64))
-    return replace(network, layers=(_with(first, weight, _bias(first) - added), *rest), input_scaling=None)
+    layers = (_with(first, weight, _bias(first) - added), *rest)
+    return replace(network, layers=layers, input_scaling=None, folded_scaling=scaling)
 
 
 def _fold_output(network: Network, scaling: Standardization) -> Network:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeAlias
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from sen_edge.display import to_markdown
 from sen_edge.report import drawing
@@ -138,8 +138,6 @@ def _elements(parts: Sequence[Part], note: Callable[[str], None]) -> list[str]:
 
 @cache
 def environment() -> Environment:
-    """Environment of the folder `templates`, which escapes all values."""
-    return Environment(
-        loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
+    """Environment of the folder `templates` and that of the view, which escapes all values."""
+    loader = ChoiceLoader([PackageLoader(__package__), PackageLoader("sen_exporters.view")])
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -15,9 +15,9 @@ from sen_edge.compression.moments import (
     sensitivities,
     warn_of_rank,
 )
-from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError
 from sen_runtime import reference
+from sen_runtime.data.subsample import subsample
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu

@@ -20,16 +20,15 @@ from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.model import Model
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.report.network import panels, picture
-from sen_edge.report.network.picture import ARRAYS
 from sen_edge.report.network.scene import (
     is_axis_fixed,
     load_positions,
     of_checkpoint,
     operators,
-    project,
-    sample,
     scene,
 )
+from sen_exporters.view.data import ARRAYS
+from sen_exporters.view.layout import project, sample
 from sen_runtime import format as image
 from sen_runtime import reference
 from tests.conftest import MLP, SNN, Outcome, make_checkpoint

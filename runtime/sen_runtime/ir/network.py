@@ -20,7 +20,7 @@ from sen_runtime.ir.checks import Array, check_array, check_choice, require, sto
 from sen_runtime.ir.codings import CODINGS, Coding
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, Grid
 from sen_runtime.ir.neurons import Neuron
-from sen_runtime.ir.operators import WeightOperator, map_leaves
+from sen_runtime.ir.operators import Coordinates, WeightOperator, map_leaves
 from sen_runtime.ir.standardization import STANDARDIZED_RANGE, Standardization
 from sen_runtime.task import CLASSIFICATION
 
@@ -86,6 +86,9 @@ class Network:
         output_scaling: restores outputs after the last layer or readout; None for outputs as they are.
         delta: min change that spikes, > 0, of input coding "delta"; 0 for others.
         output_activation: "none", or "softmax" or "sigmoid" of the outputs.
+        positions: coordinates `[n, d]` of the neurons of each layer, input first, of weights that were materialized;
+            empty where they are unknown. Pictures show them; results do not depend on them.
+        folded_scaling: standardization of inputs that is in the weights already, which ranges of inputs follow from.
     """
 
     layers: tuple[Layer, ...]
@@ -98,6 +101,8 @@ class Network:
     output_scaling: Standardization | None = None
     output_activation: str = "none"
     delta: float = 0.0
+    positions: tuple[Array, ...] = ()
+    folded_scaling: Standardization | None = None
 
     def __post_init__(self) -> None:
         require(self.layers, "a network needs at least one layer")
@@ -116,6 +121,8 @@ class Network:
             self._check_neuron(index, layer.neuron)
             self._check_grids(index, layer)
         check_choice(self.output_activation, "output_activation", OUTPUT_ACTIVATIONS)
+        placed = tuple(len(at) for at in self.positions)
+        require(placed in ((), self.layer_sizes), f"layers have {placed} positions; expected {self.layer_sizes}")
         scalings = (("input", self.input_scaling, self.n_features), ("output", self.output_scaling, self.n_out))
         for what, scaling, size in scalings:
             if scaling is not None:
@@ -232,6 +239,13 @@ class Network:
         """Stored numbers that are not zero, including biases; for coordinates the number of weights."""
         biases = sum(int(np.count_nonzero(layer.bias)) for layer in self.layers if layer.bias is not None)
         return biases + sum(layer.weight.nnz for layer in self.layers)
+
+
+def positions_of(network: Network) -> tuple[Array, ...]:
+    """Coordinates `[n, d]` of the neurons of each layer, input first, the kept or the stored ones; empty if unknown."""
+    stored = [layer.weight for layer in network.layers if isinstance(layer.weight, Coordinates)]
+    is_complete = not network.positions and len(stored) == len(network.layers)
+    return (*(weight.source for weight in stored), stored[-1].target) if is_complete else network.positions
 
 
 def input_range_of(metadata: Mapping[str, str]) -> tuple[float, float]:

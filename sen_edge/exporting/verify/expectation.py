@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.data.subsample import even_indices
 from sen_edge.errors import DataError, VerificationError
 from sen_edge.model.model import CHUNK, Model
 from sen_runtime import reference
 from sen_runtime.data import Npz
+from sen_runtime.data.subsample import even_indices
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Relu
 from sen_runtime.untrusted import listing, quote, read_regular

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from sen_edge.data.calibration import load_calibration
 from sen_edge.data.datasets import load_test
-from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError, VerificationError
 from sen_edge.exporting.request import Limits, VerifyRequest
 from sen_edge.exporting.verify.agreement import output_scales, same_decisions, scale_of
@@ -33,6 +32,7 @@ from sen_edge.passes.standardization import restore_input
 from sen_exporters.base import Exporter, exporter_for
 from sen_runtime import reference, worker
 from sen_runtime.data import Examples
+from sen_runtime.data.subsample import subsample
 from sen_runtime.errors import EngineCrashError, EngineError, ImageError, NetworkError
 from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.ir.standardization import left_to_caller

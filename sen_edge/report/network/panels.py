@@ -12,7 +12,9 @@ from sen_edge.errors import UsageError
 from sen_edge.model.model import Model
 from sen_edge.report.drawing import INK, LINES, MARKERS, PAPER, RULE, SERIES, SOFT, Chart, short
 from sen_edge.report.network.request import BEFORE_AFTER, PANELS
-from sen_edge.report.network.scene import FloatArray, Scene, is_axis_fixed, positions_of, project
+from sen_edge.report.network.scene import Scene, is_axis_fixed
+from sen_exporters.view.layout import FloatArray, project
+from sen_runtime.ir.network import positions_of
 
 INHIBITORY, EXCITATORY = SERIES[:2]
 #: Marker and colour of each kind of neuron.

@@ -23,6 +23,7 @@ from sen_edge.report.document import UNKNOWN, Table, environment, to_page
 from sen_edge.report.network.panels import default_panels, panel
 from sen_edge.report.network.request import BEFORE_AFTER, PAGE, PlotRequest
 from sen_edge.report.network.scene import STRONGEST, Scene, load_positions, scene
+from sen_exporters.view.data import View, encode, legend
 from sen_runtime import reference
 from sen_runtime.bench.loops import random_inputs
 from sen_runtime.data import TEST
@@ -35,18 +36,7 @@ FloatArray = NDArray[np.float32]
 
 #: Weights of a network that is run for a picture.
 MAX_WEIGHTS = 1 << 26
-#: Learned coordinates of a neuron that the page shows.
-MAX_COORDINATES = 8
 SCRIPTS = ("viewer_drawing.js", "viewer_controls.js")
-#: Mark and meaning of each kind of neuron, in the order of the script.
-LEGEND = {
-    "excitatory": ("●", "weights > 0"),
-    "inhibitory": ("■", "weights < 0"),
-    "silent": ("○", "mask 0"),
-    "output": ("◆", ""),
-}
-#: Types of arrays in the script, and of their bytes.
-ARRAYS = {"Float32Array": "<f4", "Uint32Array": "<u4", "Uint8Array": "u1"}
 
 
 def draw(model: Model, request: PlotRequest, note: Callable[[str], None]) -> bytes:
@@ -152,7 +142,6 @@ def _page(
     model = scene.model
     metadata = (model.network if model.checkpoint is None else model.checkpoint).metadata
     facts = [[name, value] for name, value in {**metadata, "sha256": model.sha256}.items() if value]
-    counts = {name: sum(kinds.count(name) for kinds in scene.kinds) for name in LEGEND}
     return to_page(
         f"Network: {model.name}",
         [_layer_table(scene), Table("Metadata", ["name", "value"], facts, is_text=True)],
@@ -160,10 +149,10 @@ def _page(
         "viewer.html",
         subtitle=f"{scene.description} · sen-edge {sen_edge.__version__}",
         notes=notes,
-        legend=[(name, *LEGEND[name], f"{count:,}") for name, count in counts.items() if count],
+        legend=legend(scene.kinds),
         layers=scene.layer_names,
         steps=0 if spikes is None else len(spikes[0]),
-        input_name=input_name,
+        steps_note=f"Input: {input_name}. A neuron that spikes has a halo.",
         data=_data(scene, spikes),
         script=script,
         script_source=f"'sha256-{digest}'",
@@ -191,43 +180,27 @@ def _layer_table(scene: Scene) -> Table:
 
 
 def _data(scene: Scene, spikes: Sequence[FloatArray] | None) -> dict[str, Any]:
-    """Data of the script; `neurons` and `synapses` are the first index of each layer, then the total."""
-    first = np.cumsum([0, *map(len, scene.neurons)])
+    """Data of the script: the view, and the activity in each step."""
     links = scene.links
-    kinds = [[list(LEGEND).index(kind) for kind in layer] for layer in scene.kinds]
-    learned = [*(link.operator.source for link in links), links[-1].operator.target]
-    no_mask = np.full(len(scene.neurons[-1]), np.nan)
-    arrays = {
-        "positions": _encode("Float32Array", scene.positions),
-        "numbers": _encode("Uint32Array", scene.neurons),
-        "kinds": _encode("Uint8Array", kinds),
-        "masks": _encode("Float32Array", [*(link.operator.mask for link in links), no_mask]),
-        "sources": _encode("Uint32Array", [first[index] + link.sources for index, link in enumerate(links)]),
-        "targets": _encode("Uint32Array", [first[index + 1] + link.targets for index, link in enumerate(links)]),
-        "weights": _encode("Float32Array", [link.strongest for link in links]),
-        "coordinates": _encode("Float32Array", [positions[:, :MAX_COORDINATES] for positions in learned]),
-    }
-    data = {
-        "names": scene.layer_names,
-        "axes": ["" if axis == "nothing" else axis for axis in scene.axes],
-        "labels": scene.labels,
-        "gap": scene.gap,
-        "dimensions": scene.dimensions,
-        "neurons": first.tolist(),
-        "synapses": np.cumsum([0, *(len(link.strongest) for link in links)]).tolist(),
-        # Low and high of the three coordinates, without the neurons far out.
-        "boxes": [np.quantile(at, [0.02, 0.98], axis=0).T.tolist() for at in scene.positions],
-        "arrays": arrays,
-    }
+    view = View(
+        names=scene.layer_names,
+        axes=["" if axis == "nothing" else axis for axis in scene.axes],
+        labels=scene.labels,
+        gap=scene.gap,
+        dimensions=scene.dimensions,
+        neurons=scene.neurons,
+        positions=scene.positions,
+        kinds=scene.kinds,
+        masks=[*(link.operator.mask for link in links), np.full(len(scene.neurons[-1]), np.nan)],
+        coordinates=[*(link.operator.source for link in links), links[-1].operator.target],
+        synapses=[(link.sources, link.targets, link.strongest) for link in links],
+    )
+    data = view.to_dict()
     if spikes is not None:
         is_current = not scene.model.network.coding.gives_spikes
         levels = np.concatenate([layer[:, drawn] for layer, drawn in zip(spikes, scene.neurons, strict=False)], axis=1)
         counts = levels[:, len(scene.neurons[0]) if is_current else 0 :].sum(axis=1)
         # Step 0 is the mean over all steps.
-        arrays["activity"] = _encode("Uint8Array", [np.rint(255 * levels.mean(axis=0)), *np.rint(255 * levels)])
+        data["arrays"]["activity"] = encode("Uint8Array", [np.rint(255 * levels.mean(axis=0)), *np.rint(255 * levels)])
         data |= {"steps": len(levels), "isCurrent": is_current, "spikes": [int(counts.sum()), *map(int, counts)]}
     return data
-
-
-def _encode(kind: str, arrays: Sequence[Any]) -> tuple[str, str]:
-    return kind, base64.b64encode(np.concatenate(arrays).astype(ARRAYS[kind]).tobytes()).decode()

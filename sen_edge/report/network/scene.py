@@ -2,38 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.data.subsample import even_indices
 from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import model as models
 from sen_edge.model.model import Model
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import weights
-from sen_runtime.ir.network import Network
+from sen_exporters.view.data import labels_of, layer_names
+from sen_exporters.view.layout import MAX_NEURONS, FloatArray, IndexArray, gap_of, has_layer_axis, project, sample
+from sen_runtime.ir.network import Network, positions_of
 from sen_runtime.ir.operators import Coordinates
 
-FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
-IndexArray = NDArray[np.intp]
 
-#: Neurons of a picture; larger networks are sampled.
-MAX_NEURONS = 10_000
-#: Neurons of a layer that a sample keeps at least.
-MIN_OF_A_LAYER = 200
 #: In place of the distance 0 of coincident neurons; its inverse is within float32.
 TOUCHING = 1e-30
-#: Layers are moved apart by multiples of their thickness along that axis, or of their width across it.
-GAP_THICKNESS, GAP_WIDTH = 1.15, 0.8
 #: Synapses of a layer in a picture: by default, and at most.
 STRONGEST, MAX_DRAWN = 500, 20_000
 
@@ -82,20 +73,11 @@ def operators(network: Network) -> list[Coordinates]:
     return [layer.weight for layer in network.layers if isinstance(layer.weight, Coordinates)]
 
 
-def positions_of(network: Network) -> list[Float32Array]:
-    """Positions `[n, d]` of each layer, input first."""
-    found = operators(network)
-    return [*(operator.source for operator in found), found[-1].target]
-
-
 def is_axis_fixed(model: Model) -> bool:
     """Whether the last coordinate is that of the layer: in an image, equal within layers and distinct between."""
     if model.checkpoint is not None:
         return model.checkpoint.config.has_layer_axis
-    positions = positions_of(model.network)
-    last = [np.unique(at[:, -1]) for at in positions]
-    is_equal = all(len(values) == 1 for values in last)
-    return positions[0].shape[1] > 1 and is_equal and len(np.unique(np.concatenate(last))) == len(last)
+    return has_layer_axis(positions_of(model.network))
 
 
 # --- the scene -----------------------------------------------------------------------------------
@@ -165,26 +147,12 @@ class Scene:
     @property
     def layer_names(self) -> list[str]:
         """Name of each layer, with the number of its neurons."""
-        sizes = self.model.network.layer_sizes
-        roles = ["input", *(f"hidden {index}" for index in range(1, len(sizes) - 1)), "output"]
-        if len(sizes) == 3:
-            roles[1] = "hidden"
-        return [f"layer {index}: {role}, {size:,}" for index, (role, size) in enumerate(zip(roles, sizes, strict=True))]
+        return layer_names(self.model.network.layer_sizes)
 
     @property
     def labels(self) -> dict[int, list[str]]:
         """Names of the drawn neurons by layer: features of the input, classes or values of the output; if known."""
-        network, last = self.model.network, len(self.neurons) - 1
-        features = network.names("feature_names")
-        if network.n_features < network.n_in:  # input coding "delta"
-            features = tuple(f"{name} {change}" for change in ("rises", "falls") for name in features)
-        known = {0: features, last: network.names("output_names")}
-        sizes = network.layer_sizes
-        return {
-            layer: [names[at] for at in self.neurons[layer]]
-            for layer, names in known.items()
-            if len(names) == sizes[layer]  # metadata of an image are any text
-        }
+        return labels_of(self.model.network, self.neurons)
 
     @cached_property
     def kinds(self) -> list[list[str]]:
@@ -211,9 +179,7 @@ def scene(
     sizes = model.network.layer_sizes
     neurons = sample(sizes, most)
     drawn = tuple(positions[chosen] for positions, chosen in zip(projected, neurons, strict=True))
-    spans = [np.quantile(at, 0.98, axis=0) - np.quantile(at, 0.02, axis=0) for at in drawn]
-    thickness, *width = np.max(spans, axis=0)
-    gap = float(max(GAP_THICKNESS * thickness, GAP_WIDTH * max(width))) or 1.0
+    gap = gap_of(drawn)
     notes = [f"{sentence} Layers are drawn {gap:.3g} further apart than they are."]
     if sum(map(len, neurons)) < sum(sizes):
         shares = ", ".join(f"{len(chosen):,} of {size:,}" for chosen, size in zip(neurons, sizes, strict=True))
@@ -282,60 +248,3 @@ def _select(
     best = best[np.argsort(-flat[best], kind="stable")]
     targets, sources = np.unravel_index(best, strength.shape)
     return sources, targets, remarks
-
-
-def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
-    """Select for each layer the numbers of neurons to draw, evenly spread, at most `most` together.
-
-    Each layer gets `MIN_OF_A_LAYER`, or an equal share if there are many layers; the rest is divided by size.
-    """
-    smallest = min(MIN_OF_A_LAYER, max(1, most // len(sizes)))
-    counts = np.minimum(sizes, smallest)
-    others = sizes - counts
-    share = min(1.0, max(0, most - counts.sum()) / max(1, others.sum()))
-    counts += (share * others).astype(int)
-    return tuple(map(even_indices, sizes, counts.tolist()))
-
-
-def project(layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool) -> tuple[list[FloatArray], tuple[str, ...], str]:
-    """Map positions `[n, d]` of each layer to `[n, 3]`, the layer axis (the fixed last one) first if there is one.
-
-    Returns the names of the axes, and a sentence about the projection and the share of the variance that it keeps, too.
-    """
-    d = layers[0].shape[1]
-    exact = [positions.astype(np.float64) for positions in layers]
-    if d > 3:
-        return _principal(exact, d)
-    names, added = [f"coordinate {index + 1}" for index in range(d)], []
-    sentence = f"d = {d}: positions are drawn as they were learned"
-    if is_axis_fixed:
-        names = ["layer axis", *names[:-1]]
-        exact = [np.roll(positions, 1, axis=1) for positions in exact]
-    elif d < 3:
-        names, added = ["layer index", *names], ["the layer index"]
-        exact = [np.insert(at, 0, index, axis=1) for index, at in enumerate(exact)]
-    missing = 3 - len(names)
-    if added or missing:
-        sentence += f", with {' and '.join([*added, *['0'] * missing])} as further coordinates"
-    if is_axis_fixed:
-        sentence += "; the layer axis is not free"
-    padded = [np.pad(at, ((0, 0), (0, missing))) for at in exact]
-    return padded, (*names, *["nothing"] * missing), f"{sentence}."
-
-
-def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tuple[str, ...], str]:
-    """Project on the principal components of all neurons: the third first, as layers are thinnest along it."""
-    everything = np.concatenate(layers)
-    middle = everything.mean(axis=0)
-    variances, directions = np.linalg.eigh(np.cov(everything - middle, rowvar=False, bias=True))
-    chosen = directions[:, [-3, -1, -2]]
-    largest = np.abs(chosen).argmax(axis=0)
-    chosen = chosen * np.where(chosen[largest, range(3)] < 0, -1, 1)  # fix the arbitrary sign
-    total = float(variances.sum())
-    kept = float(variances[-3:].sum()) / total if total > 0 else 1.0
-    sentence = (
-        f"d = {d}: positions are projected on the three principal components of all neurons, "
-        f"which keep {100 * kept:.1f} % of their variance."
-    )
-    axes = ("component 3", "component 1", "component 2")
-    return [(positions - middle) @ chosen for positions in layers], axes, sentence

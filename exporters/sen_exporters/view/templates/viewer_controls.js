@@ -14,11 +14,12 @@ function describe(i) {
   const lines = [
     `neuron ${numbers[i]}${label === undefined ? "" : ` (${label})`}, ${data.names[layer].split(", ")[0]}`,
     `${KINDS[kinds[i]]}, ${Number.isNaN(masks[i]) ? "no mask" : `mask ${masks[i].toFixed(3)}`}`,
-    `position ${row(coordinates, known)}${known < data.dimensions ? `, … (${data.dimensions} coordinates)` : ""}`,
   ];
+  if (known) lines.push(`position ${row(coordinates, known)}${known < data.dimensions ? `, … (${data.dimensions} coordinates)` : ""}`);
   if (data.dimensions > 3) lines.push(`drawn at ${row(positions, 3)}`);
   lines.push(`synapses drawn: ${count(targets)} in, ${count(sources)} out`);
   if (i < active && layer === 0 && data.isCurrent) lines.push(`input ${round(activity[i] / 255)} of its range`);
+  else if (i < active && (!data.steps || !hasSpikes(layer))) lines.push(`activity ${round(activity[i] / 255)} of the largest in its layer`);
   else if (i < active) {
     const spikes = Array.from({ length: data.steps }, (_, t) => t + 1).filter((t) => activity[t * active + i]);
     lines.push(spikes.length ? `spikes in steps ${spikes.join(", ")}` : "no spike");
@@ -124,7 +125,7 @@ function update() {
   const counts = data.synapses.slice(1).map((end, layer) => Math.round(share * (end - data.synapses[layer])));
   element("links-said").textContent = `${counts.reduce((sum, count) => sum + count, 0).toLocaleString("en")} shown`;
   document.querySelectorAll("[data-layer]").forEach((box) => (shown[box.dataset.layer] = box.checked));
-  if (activity) {
+  if (data.steps) {
     step = Number(element("time").value);
     const when = step ? `step ${step} of ${data.steps}` : `all ${data.steps} steps`;
     element("time-said").textContent = `${when}: ${data.spikes[step].toLocaleString("en")} spikes`;
@@ -138,7 +139,7 @@ function next() {
 }
 
 function play() {
-  if (!activity) return;
+  if (!data.steps) return;
   if (timer) timer = clearInterval(timer) ?? 0;
   else timer = setInterval(next, 450);
   element("play").textContent = timer ? "Pause" : "Play";

@@ -1,5 +1,5 @@
-// Draws neurons and synapses in three dimensions on a canvas; the fields of `data` are those of page.py.
-// The page joins this file and viewer_controls.js to one module.
+// Draws neurons and synapses in three dimensions on a canvas; the fields of `data` are those of data.py.
+// A page joins this file and viewer_controls.js to one module.
 
 const element = (id) => document.getElementById(id);
 const canvas = element("canvas");
@@ -11,12 +11,13 @@ const data = JSON.parse(element("data").textContent);
 const arrays = Object.fromEntries(Object.entries(data.arrays).map(([name, [kind, text]]) => [
   name, new globalThis[kind](Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer),
 ]));
-const { positions, numbers, kinds, masks, sources, targets, weights, coordinates, activity } = arrays;
+const { positions, numbers, kinds, masks, sources, targets, weights, coordinates } = arrays;
 const n = numbers.length;
 const layers = data.names.length;
 const layerOf = new Uint16Array(n);
 data.neurons.forEach((first, layer) => layerOf.fill(layer, first));
-const active = activity ? activity.length / (data.steps + 1) : 0; // neurons with known activity
+let activity = arrays.activity; // 0 to 255 of the first `active` neurons, in the mean and in each step
+let active = activity ? activity.length / (data.steps + 1) : 0; // neurons with known activity
 
 // --- state ---------------------------------------------------------------------------------------
 
@@ -192,14 +193,18 @@ function stroke(path, colour, alpha, width) {
   context.globalAlpha = 1;
 }
 
-/** Whether a synapse is one of the hovered or selected neuron, or carries a spike. */
+/** Whether a synapse is one of the hovered or selected neuron, or carries a spike or, on a live page, a signal. */
 function isHighlighted(k) {
   const neuron = hovered >= 0 ? hovered : picked;
-  return neuron >= 0 ? sources[k] === neuron || targets[k] === neuron : !step || activityOf(sources[k]) !== 0;
+  if (neuron >= 0) return sources[k] === neuron || targets[k] === neuron;
+  return data.isLive ? activityOf(sources[k]) > 0.2 : !step || activityOf(sources[k]) !== 0;
 }
 
 /** Activity of a neuron in the current step, 0 to 1; -1 if unknown. */
 const activityOf = (i) => (i < active ? activity[step * active + i] / 255 : -1);
+
+/** Whether the neurons of a layer spike. */
+const hasSpikes = (layer) => !(layer === 0 && data.isCurrent) && !(layer === layers - 1 && data.isMembrane);
 
 /** Blend marks of neurons into the pixels of the canvas: with software rendering several times as fast as drawImage. */
 function drawNeurons(ratio) {
@@ -210,7 +215,7 @@ function drawNeurons(ratio) {
     const layer = layerOf[i];
     if (!shown[layer]) continue;
     const now = activityOf(i);
-    const isSpiking = step > 0 && now > 0 && !(layer === 0 && data.isCurrent);
+    const isSpiking = step > 0 && now > 0 && hasSpikes(layer);
     let radius = nearness[i] * (data.neurons[layer + 1] - data.neurons[layer] > 100 ? base : Math.max(1.4 * base, 4));
     let alpha = Math.min(1, 0.35 + 0.65 * Math.max(0, (nearness[i] - 0.8) / 0.4));
     if (now >= 0) {
