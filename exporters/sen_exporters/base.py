@@ -102,12 +102,14 @@ class Exporter(Protocol):
         suffixes: endings of its files, the main one first; `verify` finds the exporter of a file by them.
         Options: class of its options; `ExportOptions` where it adds none.
         uses_batch_size: whether `ExportOptions.batch_size` changes its files.
+        is_optional: whether it needs programs that an installation may lack.
     """
 
     name: str
     suffixes: tuple[str, ...]
     Options: type[ExportOptions]
     uses_batch_size: bool = True
+    is_optional: bool = False
 
     def main_file(self, options: Any) -> str:
         """Name of the file an engine loads, by default `NAME` and the main suffix; `FOLDER/FILE` of a folder."""

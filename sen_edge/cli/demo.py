@@ -73,11 +73,18 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
 
 
 def _usable_targets() -> list[str]:
-    """Return the available targets, C last, because the first is the baseline of latencies."""
+    """Return the available targets, C last, because the first is the baseline of latencies.
+
+    Without optional ones: the latency of a module in node includes the transfer to its process.
+    """
     from sen_exporters.base import ExportError, usable_exporters
     from sen_runtime.engines import missing
 
-    found = {name: each.message if isinstance(each, ExportError) else "" for name, each in usable_exporters().items()}
+    found = {
+        name: each.message if isinstance(each, ExportError) else ""
+        for name, each in usable_exporters().items()
+        if not getattr(each, "is_optional", False)
+    }
     if "c" in found and missing(("c",)):
         found["c"] = "no C compiler to verify it with"
     for name, reason in found.items():

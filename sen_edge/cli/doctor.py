@@ -14,7 +14,7 @@ import typer
 
 import sen_edge
 from sen_edge.cli import console
-from sen_runtime.errors import EXIT_MISSING, SenError
+from sen_runtime.errors import EXIT_MISSING, MissingExtraError, SenError
 from sen_runtime.streams import suppress_announcements
 from sen_runtime.untrusted import quote
 
@@ -59,7 +59,7 @@ def doctor(
 ) -> None:
     """Check engines and extras on this machine, and print the pip command for those that do not work.
 
-    Installs nothing. Exit code 4 if something is missing or broken; extras are optional.
+    Installs nothing. Exit code 4 if something is missing or broken; extras and the target wasm are optional.
     """
     from sen_exporters.base import exporter_names
 
@@ -120,10 +120,13 @@ def _engines() -> list[Finding]:
 
 def _target(name: str) -> Finding:
     """Check the engines of a target on a network of two neurons."""
+    from sen_exporters.base import exporter
+
     try:
         return Finding(f"target {name}", works=True, detail=_export_and_run(name))
     except SenError as error:
-        return Finding(f"target {name}", works=False, detail=error.message, remedy=error.hint)
+        is_optional = isinstance(error, MissingExtraError) and getattr(exporter(name), "is_optional", False)
+        return Finding(f"target {name}", works=False, detail=error.message, remedy=error.hint, is_optional=is_optional)
     except ImportError as error:
         return Finding(f"target {name}", works=False, detail=str(error), remedy=f"pip install {error.name}")
 

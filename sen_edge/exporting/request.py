@@ -118,7 +118,7 @@ class ExportRequest(Schema):
         tuple[Text, ...] | None,
         MinLen(1),
         Option(
-            "Targets: c, onnx, sen, tflite; separated by commas or repeated. Default: onnx, tflite.",
+            "Targets: c, onnx, sen, tflite, wasm; separated by commas or repeated. Default: onnx, tflite.",
             metavar="TARGETS",
             is_repeated=True,
         ),

@@ -78,10 +78,20 @@ def test_the_wheel_carries_the_code_sizes_of_exported_c(wheels: dict[str, Path])
 
 
 @pytest.mark.slow
-def test_the_wheel_carries_the_templates_of_reports(wheels: dict[str, Path]) -> None:
-    names = set(zipfile.ZipFile(wheels["sen_edge"]).namelist())
-    templates = {path.name for path in (ROOT / "sen_edge/report/templates").iterdir()}
-    assert templates and {f"sen_edge/report/templates/{name}" for name in templates} <= names
+@pytest.mark.parametrize(
+    ("wheel", "root", "folder"),
+    [
+        ("sen_edge", "", "sen_edge/report/templates"),
+        ("sen_edge", "exporters", "sen_exporters/view/templates"),
+        ("sen_edge", "exporters", "sen_exporters/wasm/templates"),
+        ("sen_edge", "exporters", "sen_exporters/wasm/include"),
+        ("sen_edge_runtime", "runtime", "sen_runtime/js"),
+    ],
+)
+def test_the_wheels_carry_templates_and_scripts(wheel: str, root: str, folder: str, wheels: dict[str, Path]) -> None:
+    names = set(zipfile.ZipFile(wheels[wheel]).namelist())
+    files = {path.name for path in (ROOT / root / folder).iterdir()}
+    assert files and {f"{folder}/{name}" for name in files} <= names
 
 
 RUNTIME_ALONE = """

@@ -1,0 +1,1 @@
+"""Exporter for browsers: a WebAssembly module with loader, types and demo page."""
