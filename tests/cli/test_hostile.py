@@ -244,7 +244,7 @@ def mlp_onnx() -> Artifact:
     return exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp"))
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".sen"])
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".sen", ".wasm"])
 @pytest.mark.parametrize("kind", [*SPECIAL, *ANY_FORMAT, "metadata"])
 def test_artifacts(
     kind: str,

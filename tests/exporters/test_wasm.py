@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sen_edge.model.model import load
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import Artifact, ExportError, ExportOptions
@@ -33,6 +34,7 @@ compiles = pytest.mark.needs("clang", "wasm-ld")
 runs = pytest.mark.needs("clang", "wasm-ld", "node")
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 MAX_CODE_BYTES = 100_000
+ROOT = Path(__file__).parents[2]
 
 
 def export(network: Network, name: str = "net") -> Artifact:
@@ -378,6 +380,12 @@ def test_a_browser_classifies_a_table(tmp_path: Path) -> None:
     assert text_of(page, "decision") == ("ant", "bee", "cow")[int(reference.run(network, x).argmax())]
     assert len(re.findall(r'type="range" id="x\d"|id="x\d" type="range"', page)) == 5 and ">f3<" in page
     assert text_of(page, "complaint") == ""
+
+
+@pytest.mark.needs("clang", "wasm-ld", "chromium")
+def test_a_browser_reads_the_seven_that_is_drawn_at_first(tmp_path: Path) -> None:
+    network = load(ROOT / "examples" / "checkpoints" / "mnist-mlp-d32-e6.pt").network
+    assert text_of(show(export(network).files["net.html"], tmp_path), "decision") == "7"
 
 
 @pytest.mark.needs("clang", "wasm-ld", "chromium")
