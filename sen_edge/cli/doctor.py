@@ -29,6 +29,7 @@ PACKAGES = {
 #: Extras: purpose, and modules by package.
 EXTRAS = {
     "hub": ("models of the Hugging Face Hub", {"huggingface_hub": "huggingface_hub"}),
+    "nir": ("export to NIR, and .nir files as models", {"nir": "nir", "h5py": "h5py"}),
     "plot": ("figures of networks and benchmarks", {"matplotlib": "matplotlib.figure"}),
     "sweep": ("sweeps", {"dask": "dask", "distributed": "distributed", "optuna": "optuna", "pyarrow": "pyarrow"}),
 }
@@ -100,7 +101,7 @@ def _extra(name: str) -> Finding:
 
 
 def _engines() -> list[Finding]:
-    """Check engines that require a package; optional if another installed engine runs the same files."""
+    """Check engines that require a package; optional if of an extra, or if another engine runs the same files."""
     from sen_runtime.engines import missing, usable
 
     engines = usable()
@@ -113,7 +114,13 @@ def _engines() -> list[Finding]:
         remedy = "" if error is None else error.hint
         if each.package:
             findings.append(
-                Finding(f"engine {name}", error is None, detail, remedy, runnable.issuperset(each.suffixes))
+                Finding(
+                    f"engine {name}",
+                    error is None,
+                    detail,
+                    remedy,
+                    is_optional=name in EXTRAS or runnable.issuperset(each.suffixes),
+                )
             )
     return findings
 

@@ -19,9 +19,14 @@ from sen_runtime.untrusted import quote
 
 ModelPath = Annotated[
     Path,
-    typer.Argument(help="Checkpoint (.pt, .safetensors), image (.sen), or folder of them to share.", metavar="MODEL"),
+    typer.Argument(
+        help="Checkpoint (.pt, .safetensors), image (.sen), NIR graph (.nir), or folder of them to share.",
+        metavar="MODEL",
+    ),
 ]
-MapPath = Annotated[Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")]
+MapPath = Annotated[
+    Path | None, typer.Option("--map", help="TOML map of a foreign state dict or NIR graph.", metavar="FILE")
+]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

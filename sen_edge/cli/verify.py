@@ -24,7 +24,7 @@ def verify(
     artifact: Annotated[Path, typer.Argument(help="Exported file.", metavar="ARTIFACT")],
     request: VerifyRequest,
     *,
-    against: Annotated[Path, typer.Option(help="Checkpoint or image that was exported.", metavar="MODEL")],
+    against: Annotated[Path, typer.Option(help="Checkpoint, image or NIR graph that was exported.", metavar="MODEL")],
     as_json: options.AsJson = False,
 ) -> None:
     """Run an exported file in all installed engines and compare it with its model; exit code 3 on disagreement."""

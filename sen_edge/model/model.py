@@ -1,4 +1,4 @@
-"""A model: a checkpoint or a `.sen` image."""
+"""A model: a checkpoint, a `.sen` image or a NIR graph."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sen_edge.errors import CheckpointError, DataError, UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import pretrained
 from sen_edge.model.card import SavedModel
+from sen_edge.model.nir import NIR_SUFFIX, load_nir
 from sen_edge.model.parameters import AppliedMap, Checkpoint, compression_metadata, without_scores
 from sen_edge.model.tensor_file import check_suffix
 from sen_edge.passes.standardization import restore_input
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 FloatArray = NDArray[np.float32]
 
 IMAGE_SUFFIX = ".sen"
-SUFFIXES = (*checkpoints.SUFFIXES, IMAGE_SUFFIX)
+SUFFIXES = (*checkpoints.SUFFIXES, IMAGE_SUFFIX, NIR_SUFFIX)
 #: Rows per chunk: bounds memory, does not change results.
 CHUNK = 1000
 
@@ -66,7 +67,7 @@ class Model(Displayed):
     Attributes:
         network: of a checkpoint, from `checkpoint.to_network`; of an image, as stored; or derived from one of them.
         sha256: of the file.
-        checkpoint: None for an image, and for a network that no checkpoint describes.
+        checkpoint: None for an image or NIR graph, and for a network that no checkpoint describes.
         path: of the file, or None.
         source: the model of the file, if this one is derived from it by compression or quantization.
         compression: figures of the compression, plain values for JSON, or None.
@@ -105,8 +106,10 @@ class Model(Displayed):
 
     @property
     def kind(self) -> str:
-        """Either "checkpoint" or "image"."""
-        return "image" if self.checkpoint is None else "checkpoint"
+        """One of "checkpoint", "image" and "graph", a NIR graph."""
+        if self.checkpoint is not None:
+            return "checkpoint"
+        return "graph" if self.path is not None and self.path.suffix == NIR_SUFFIX else "image"
 
     @property
     def architecture(self) -> str:
@@ -236,7 +239,7 @@ class Model(Displayed):
     def trace(self, x: FloatArray) -> list[FloatArray]:
         """Compute outputs of every layer, `[batch, n]` each, the readout last: the reference for verification.
 
-        A checkpoint runs in torch, an image in the reference interpreter, in float32 and in chunks.
+        A checkpoint runs in torch, another model in the reference interpreter, in float32 and in chunks.
 
         Args:
             x: `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
@@ -268,13 +271,16 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
     """Read a model.
 
     Args:
-        path: checkpoint (`.pt`, `.safetensors`), or `.sen` image, or folder of `Model.save_pretrained`. An image that
-            leaves standardization to its caller becomes a network that standardizes its inputs.
-        map_path: TOML map of a foreign state dict.
+        path: checkpoint (`.pt`, `.safetensors`), `.sen` image, NIR graph (`.nir`), or folder of
+            `Model.save_pretrained`. An image that leaves standardization to its caller becomes a network that
+            standardizes its inputs.
+        map_path: TOML map of a foreign state dict, or of a NIR graph that does not state its time step.
 
     Raises:
         CheckpointError: see `sen_edge.model.checkpoint.load`; or unknown suffix.
         ImageError: the image is missing or damaged.
+        NirError: the graph is missing or damaged, or has a node without a form.
+        MissingExtraError: a graph, and the extra nir is not installed.
         NetworkError: coincident neurons in a layer with a stored pattern.
         UsageError: a map for an image.
     """
@@ -291,6 +297,9 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
             return Model(restore_input(image.loads(data)), hashlib.sha256(data).hexdigest(), path=path)
         except (ImageError, NetworkError) as error:
             raise type(error)(f"{path}: {error.message}", error.hint) from error
+    if path.suffix == NIR_SUFFIX:
+        network, sha256 = load_nir(path, map_path)
+        return Model(network, sha256, path=path)
     if not path.suffix and not path.exists():
         raise CheckpointError(f"{path} does not exist", hint=pretrained.EXPECTED)
     check_suffix(path, SUFFIXES)

@@ -215,7 +215,8 @@ def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:
         return [target]
     found = _usual(artifact.path)
     if not found:
-        raise UsageError(f"{artifact.path}: {suffix} files are compiled and run on request only", "add --engine c")
+        on_request = f"add --engine {_names_for(artifact.path)[0]}"
+        raise UsageError(f"{artifact.path}: {suffix} files are measured on request only", on_request)
     return found
 
 

@@ -1,0 +1,1 @@
+"""Neuromorphic Intermediate Representation: `.nir` files, written by an exporter and read as networks."""

@@ -1,0 +1,177 @@
+"""NIR: writes a network as a chain of affine maps and neurons; the equations are in `sen_exporters.nir.reader`.
+
+Neurons have r = 1, and membranes and thresholds are scaled by 1 - beta, which changes no spike: Norse ignores r, and
+snnTorch divides the threshold by the same factor. The readout keeps its scale by r = tau / dt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import singledispatch
+from io import BytesIO
+from itertools import pairwise
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Gt, Lt, doc
+
+from sen_exporters.base import Artifact, Exporter, ExportOptions, NoFormError, check_float_activations, describe
+from sen_exporters.nir import hdf5
+from sen_runtime.ir.checks import Array, Parameter
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron
+from sen_runtime.ir.operators import Coordinates, leaves
+
+OTHERS = "--to onnx, tflite, c and sen have one"
+
+
+@dataclass(frozen=True)
+class NirOptions(ExportOptions):
+    """Options of the NIR exporter.
+
+    Attributes:
+        dt: time step in seconds that time constants are multiples of: tau = dt / (1 - beta).
+    """
+
+    dt: Annotated[float, Gt(0), Lt(1e6), doc("Time step in seconds of the time constants; snnTorch has 0.0001.")] = 1e-4
+
+
+class NirExporter(Exporter):
+    """`.nir` files: dense float weights, identity or LIF neurons with a reset to zero, and membrane readouts."""
+
+    name = "nir"
+    suffixes = (".nir",)
+    Options = NirOptions
+    uses_batch_size = False
+    is_optional = True
+
+    def check(self, network: Network, options: NirOptions) -> None:
+        """Refuse what has no node that computes the same."""
+        check_float_activations(network, "NIR")
+        if network.coding.is_computed:
+            raise NoFormError(f"NIR has no node of the input coding {network.input_coding!r}", OTHERS)
+        if network.input_scaling is not None or network.output_scaling is not None:
+            raise NoFormError("NIR has no node of a standardization", "add --preprocess fold or none")
+        if network.output_activation != "none":
+            raise NoFormError(f"NIR has no node of a {network.output_activation}", "omit --probabilities")
+        for index, layer in enumerate(network.layers):
+            try:
+                _check_weight(layer)
+                check_neuron(layer.neuron)
+            except NoFormError as error:
+                raise NoFormError(f"layer {index}: {error.message}", error.hint) from error
+
+    def export(self, network: Network, options: NirOptions) -> Artifact:
+        """Build the file `name.nir`.
+
+        Raises:
+            NoFormError: see `check`.
+            MissingExtraError: nir is not installed.
+        """
+        self.check(network, options)
+        nir = hdf5.package("nir")
+        nodes = {"input": nir.Input(np.array([network.n_in]))}
+        for index, layer in enumerate(network.layers):
+            nodes |= dict(_nodes(nir, f"layer{index}", layer, options.dt))
+        nodes["output"] = nir.Output(np.array([network.n_out]))
+        names = list(nodes)
+        graph = nir.NIRGraph(nodes, list(pairwise(names)))
+        properties = describe(network) | ({"dt": repr(options.dt)} if network.is_spiking else {})
+        return Artifact(self.name, {self.main_file(options): hdf5.dumps(graph, properties)})
+
+    def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
+        """Add `properties` to those of the file."""
+        graph = hdf5.package("nir").read(BytesIO(artifact.main))
+        return artifact.with_main(hdf5.dumps(graph, {**self.properties(artifact.main), **properties}))
+
+    def properties(self, model: bytes) -> Mapping[str, str]:
+        """Read the properties in the graph's metadata."""
+        return hdf5.read_properties(model)
+
+    def engines(self, model: bytes) -> tuple[str, ...]:
+        """The reference interpreter on the network that the file is read as."""
+        del model
+        return ("nir",)
+
+
+def _check_weight(layer: Layer) -> None:
+    for leaf in leaves(layer.weight):
+        if isinstance(leaf, Coordinates):
+            raise NoFormError("NIR has no node of weights computed from coordinates", "omit --weights coordinates")
+        if leaf.scale is not None:
+            raise NoFormError("NIR has no node of int8 weights", "--dtype float16 has one")
+
+
+def _nodes(nir: Any, name: str, layer: Layer, dt: float) -> Iterator[tuple[str, Any]]:
+    """The affine map of a layer and its neurons, by name."""
+    weight = layer.weight.to_dense()
+    if layer.weight.stored_matrix().dtype == np.float16:
+        weight = weight.astype(np.float16)
+    yield name, nir.Linear(weight) if layer.bias is None else nir.Affine(weight, layer.bias)
+    if (neurons := neuron_node(layer.neuron, nir, layer.weight.shape[0], dt)) is not None:
+        yield f"{name}_neurons", neurons
+
+
+# --- neurons -------------------------------------------------------------------------------------
+
+
+@singledispatch
+def check_neuron(neuron: Neuron) -> None:
+    """Refuse neurons without a node; one function for each model."""
+    raise NoFormError(f"NIR has no node of {type(neuron).__name__} neurons", OTHERS)
+
+
+@check_neuron.register
+def _identity(neuron: Identity) -> None:
+    del neuron
+
+
+@check_neuron.register
+def _leaky_integrator(neuron: LeakyIntegrator) -> None:
+    _check_leak(neuron.beta)
+
+
+@check_neuron.register
+def _lif(neuron: Lif) -> None:
+    if neuron.reset != "zero":
+        raise NoFormError(
+            f"NIR has no node of Lif neurons with the reset {neuron.reset!r}: its neurons are set to v_reset",
+            "train with the reset zero, or take --to onnx, tflite, c or sen",
+        )
+    _check_leak(neuron.beta)
+
+
+def _check_leak(beta: Parameter) -> None:
+    """Refuse neurons of which some leak and some do not."""
+    if 0 < np.sum(np.asarray(beta) == 1) < np.size(beta):
+        index = int(np.argmax(np.asarray(beta) == 1))
+        raise NoFormError(f"neuron {index} has beta 1 and others leak, for which NIR has no common node", OTHERS)
+
+
+@singledispatch
+def neuron_node(neuron: Neuron, nir: Any, size: int, dt: float) -> Any:
+    """The node of `size` neurons that `check_neuron` accepts; None for the identity."""
+    return None
+
+
+@neuron_node.register
+def _leaky_integrator_node(neuron: LeakyIntegrator, nir: Any, size: int, dt: float) -> Any:
+    if np.all(np.asarray(neuron.beta) == 1):
+        return nir.I(np.full(size, 1 / dt))
+    tau = _time_constant(neuron.beta, size, dt)
+    return nir.LI(tau, tau / dt, np.zeros(size))
+
+
+@neuron_node.register
+def _lif_node(neuron: Lif, nir: Any, size: int, dt: float) -> Any:
+    threshold = np.broadcast_to(np.float64(1) * neuron.threshold, (size,))
+    if np.all(np.asarray(neuron.beta) == 1):
+        return nir.IF(np.full(size, 1 / dt), threshold, np.zeros(size))
+    tau = _time_constant(neuron.beta, size, dt)
+    return nir.LIF(tau, np.ones(size), np.zeros(size), threshold * (dt / tau), np.zeros(size))
+
+
+def _time_constant(beta: Parameter, size: int, dt: float) -> Array:
+    """Time constants `[n]` in float64, from which beta follows to the last bit."""
+    return np.broadcast_to(dt / (1 - np.asarray(beta, np.float64)), (size,))
