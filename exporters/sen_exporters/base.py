@@ -30,7 +30,8 @@ class NoFormError(ExportError):
 
 SparseFormat = Literal["densify", "block", "dense"]
 SPARSE_FORMAT_HELP = (
-    "Storage of sparse weights: densify (expanded at load), block (TFLite kernels for 1x4 blocks) or dense."
+    "Storage of sparse weights: densify (smallest; expanded at load), block (TFLite kernels for 1x4 blocks) or dense "
+    "(zeros stored; most portable)."
 )
 
 

@@ -18,12 +18,14 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_exporters.base import NoFormError
+from sen_exporters.base import ExportError, NoFormError
 from sen_runtime.ir.checks import Parameter
 from sen_runtime.ir.codings import RATE_LEVELS
 from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
+#: Below, the inverse distance of two float32 around a threshold would overflow.
+MIN_THRESHOLD = 2.0**-100
 #: A phase of input coding "rate" is a multiple of 1 / RATE_LEVELS: above this it is at least 1.
 RATE_THRESHOLD = 1 - 0.5 / RATE_LEVELS
 
@@ -80,6 +82,28 @@ class Operators(Protocol[V]):
 
     def read_out(self, network: Network, x: V, train: Sequence[V]) -> V:
         """Output of the last layer from its inputs in each step, or where `train` is empty from the network's."""
+
+
+def check_thresholds(network: Network) -> None:
+    """Refuse thresholds that float32 products cannot compare with.
+
+    Raises:
+        ExportError: with the layer and an alternative.
+    """
+    found = {
+        f"layer {index}: the threshold": float(np.min(layer.neuron.threshold))
+        for index, layer in enumerate(network.layers)
+        if isinstance(layer.neuron, Lif)
+    }
+    if network.input_coding == "delta":
+        found["the delta of the input coding"] = network.delta
+    for name, lowest in found.items():
+        if lowest < MIN_THRESHOLD:
+            raise ExportError(
+                f"{name} {lowest:g} is below {MIN_THRESHOLD:.1g}, the min that float32 products can compare with",
+                hint="scale it up together with the weights and bias, or inputs, that it is compared with: the spikes "
+                "stay the same",
+            )
 
 
 @singledispatch

@@ -158,27 +158,24 @@ def test_names_metadata_and_border():
 
 def test_weights_are_stored_once_and_a_constant_input_is_multiplied_once():
     network = plain_snn(np.random.default_rng(0), (5, 4, 3, 2), 9)
-    graph = graph_of(export(network, snn="unrolled"))
+    unrolled, scan = (graph_of(export(network, snn=form)) for form in ("unrolled", "scan"))
     weights = [f"layer{i}/weight" for i in range(3)]
-    assert [node.input[1] for node in graph.node if node.op_type == "MatMul"] == weights
-    graph = graph_of(export(network, snn="scan"))
-    assert [node.input[1] for node in graph.node if node.op_type == "MatMul"] == weights[::2]
-    assert [node.input[1] for node in body_of(graph).node if node.op_type == "MatMul"] == weights[1:2]
+    for graph, multiplied in ((unrolled, weights), (scan, weights[::2]), (body_of(scan), weights[1:2])):
+        found = [node.input[1] for node in graph.node if node.op_type == "MatMul" and node.input[1] in weights]
+        assert found == multiplied
 
 
 @pytest.mark.parametrize("coding", ["direct", "spikes"])
-@pytest.mark.parametrize("readout", READOUTS)
-@pytest.mark.parametrize("n_layers", [1, 2])
-def test_a_scan_grows_with_time_by_a_factor_per_step(n_layers, readout, coding):
+@pytest.mark.parametrize(("n_layers", "readout"), [(1, "spike_count"), *((2, readout) for readout in READOUTS)])
+def test_a_scan_grows_with_time_by_a_number_or_two_per_step(n_layers, readout, coding):
     sizes = (6, 5, 4)[: n_layers + 1]
-    if n_layers == 1 and readout != "spike_count":
-        pytest.skip("without a spiking layer there is no scan")
     lengths = [
         len(export(plain_snn(np.random.default_rng(0), sizes, steps, None, coding, readout), snn="scan"))
         for steps in (10, 1000)
     ]
     growth = 20 * len("1000")  # the number T itself, in shapes and the metadata
-    assert 4 * 990 <= lengths[1] - lengths[0] <= 4 * 990 + growth
+    stored = (readout != "spike_count") + (coding == "direct")
+    assert 0 <= lengths[1] - lengths[0] - 4 * 990 * stored <= growth
 
 
 def test_a_thousand_unrolled_steps():

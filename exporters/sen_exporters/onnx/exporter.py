@@ -18,7 +18,7 @@ from sen_exporters.base import (
     check_step,
     check_unrolled,
 )
-from sen_exporters.lowering import hidden_values
+from sen_exporters.lowering import check_thresholds, hidden_values
 from sen_exporters.onnx.forms import build
 from sen_exporters.onnx.graph import OnnxOptions, set_properties, value_info
 from sen_runtime.errors import EngineError
@@ -54,6 +54,7 @@ class OnnxExporter(Exporter):
             )
         _check_size(_array_bytes(network, options.sparse_format))
         check_float_activations(network, "the ONNX export")
+        check_thresholds(network)
 
     def export(self, network: Network, options: OnnxOptions) -> Artifact:
         """Build the file `name.onnx`.
@@ -65,7 +66,7 @@ class OnnxExporter(Exporter):
         self.check(network, options)
         model = build(network, options)
         _check_size(model.ByteSize())
-        return Artifact(self.name, {self.main_file(options): _serialize(_with_shapes(model))})
+        return Artifact(self.name, {self.main_file(options): _serialize(_check_model(model))})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """Add `properties` to the metadata_props, sorted by key."""
@@ -119,16 +120,21 @@ def _check_size(size: int) -> None:
         )
 
 
-def _with_shapes(model: ModelProto) -> ModelProto:
-    """The checked model, with the shape of every value, which some readers of ONNX do not infer."""
+def _check_model(model: ModelProto) -> ModelProto:
+    """The checked model, with the shapes of all values, which some readers of ONNX do not infer.
+
+    Those of a dynamic batch are left out: they would keep a reader from choosing a batch.
+    """
     try:
         onnx.checker.check_model(model, full_check=True)
-        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"the graph is not valid ONNX: {error}",
             hint="this is a defect of sen-edge: please report it",
         ) from error
+    has_batch = model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
+    return inferred if has_batch else model
 
 
 def _parse(model: bytes) -> ModelProto:

@@ -68,26 +68,25 @@ class _Operators(GraphBuilder):
         return self.node("Concat", parts, name, axis=1) if len(parts) > 1 else parts[0]
 
     def total(self, network: Network, train: Sequence[str]) -> str:
-        return self.sum_over_time(self.join(train, "readout/train"), lowering.readout_name(network))
+        axis = self.constant("axes/time", np.array([1]))
+        joined = self.join(train, "readout/train")
+        return self.node("ReduceSum", [joined, axis], lowering.readout_name(network), keepdims=0)
 
     def read_out(self, network: Network, x: str, train: Sequence[str]) -> str:
         name, factors = f"layer{len(network.layers) - 1}/readout_input", readout_factors(network)
         if is_constant_readout(network):
             factors = factors.sum(keepdims=True)
         joined = self.join(train, f"{name}_train") if train else x
-        stored = self.scalar("readout/factors", factors[:, np.newaxis])
-        weighted = self.binary("Mul", joined, stored, f"{name}_weighted")
-        return self.read_out_weighted(network, self.sum_over_time(weighted, name))
+        stored = self.scalar("readout/factors", factors[np.newaxis])
+        summed = self.node("MatMul", [stored, joined], f"{name}_sum")
+        shape = self.constant(f"{name}_shape", np.array([0, network.layers[-1].weight.shape[1]]))
+        return self.read_out_weighted(network, self.node("Reshape", [summed, shape], name))
 
     def read_out_weighted(self, network: Network, weighted: str) -> str:
         """Product of the last layer with its weighted input `[batch, n]`."""
         index, bias_factor = len(network.layers) - 1, float(readout_factors(network).sum())
         name = lowering.readout_name(network)
         return affine(self, network.layers[-1], index, weighted, name, bias_factor=bias_factor)
-
-    def sum_over_time(self, x: str, name: str) -> str:
-        """`x [batch, T, n]` as `[batch, n]`."""
-        return self.node("ReduceSum", [x, self.constant("axes/time", np.array([1]))], name, keepdims=0)
 
 
 def build(network: Network, options: OnnxOptions) -> ModelProto:
@@ -133,63 +132,62 @@ def _unrolled(graph: _Operators, network: Network, x: str) -> None:
 
 @dataclass(frozen=True)
 class _State:
-    """A value that a Scan carries from step to step, `[batch, size]`, called `before` at the start of a step.
-
-    `initial` is its first value, zeros if empty.
-    """
+    """A value that a Scan carries from step to step, `[batch, size]`, called `before` at the start of a step."""
 
     name: str
     before: str
     size: int
-    initial: str = ""
 
 
 def _scan(graph: _Operators, network: Network, x: str) -> None:
-    """Add all steps as a Scan, whose body is one step of all spiking layers; its size does not depend on T.
+    """Add all steps as a Scan, whose body is one step of all spiking layers; its graph does not grow with T.
 
     State: membrane and spikes of each spiking layer, and the sum of the readout, whose product is in the body where its
-    neurons differ; of input coding "rate" the phase; and a constant current or rate, which is computed once, outside.
-    Scanned: the readout's factors `[T, 1]` or `[T, n]`, and of sequences the first layer's currents `[batch, T, n]`.
-    A body reads nothing from outside, which not all engines provide.
+    neurons differ; of input coding "rate" the phase. Scanned: what arrives in each step, and the readout's factors
+    `[T, 1]` or `[T, n]`. A body reads nothing from outside, which not all engines provide.
     """
     spiking = [layer for layer in network.layers if layer.neuron.role == "spiking"]
     if not spiking:
         _unrolled(graph, network, x)
         return
-    factors = readout_factors(network).astype(np.float32).reshape(network.timesteps, -1)
-    scanned, axes = {graph.scalar("readout/factors", factors): value_info("readout/factor", factors.shape[1:])}, [0]
-    constant = _constant(graph, network, x)
-    if network.coding.has_steps:
-        train = _changes(graph, network, x) if network.input_coding == "delta" else x
-        currents = graph.affine(network.layers[0], 0, train, "layer0/currents")
-        scanned[currents] = value_info("layer0/current", [graph.batch, spiking[0].weight.shape[0]])
-        axes.append(1)
+    is_summed = network.has_summed_readout
+    source, axis, arriving, size = _arriving(graph, network, x)
+    scanned, axes = {source: value_info(arriving, [graph.batch, size])}, [axis]
+    if network.readout != "spike_count":
+        factors = readout_factors(network).astype(np.float32).reshape(network.timesteps, -1)
+        scanned[graph.scalar("readout/factors", factors)] = value_info("readout/factor", factors.shape[1:])
+        axes.append(0)
     body = _Operators(graph.options)
-    for each in constant:
-        body.node("Identity", [each.before], each.name)
-    state = [*constant, *_scan_body(body, network)]
+    state = _scan_body(body, network)
     before = [value_info(each.before, [graph.batch, each.size]) for each in state]
     after = [value_info(each.name, [graph.batch, each.size]) for each in state]
     body_graph = body.to_proto("step", [*before, *scanned.values()], after)
-    is_summed = network.has_summed_readout
     summed = f"layer{len(spiking)}/readout_input" if is_summed else lowering.readout_name(network)
-    inputs = [*_initial(graph, state), *scanned]
+    inputs = [*_zeros(graph, [each.size for each in state]), *scanned]
     outputs = [*(f"{each.name}_last" for each in state[:-1]), summed]
     graph.add("Scan", inputs, outputs, "steps", body=body_graph, num_scan_inputs=len(scanned), scan_input_axes=axes)
     if is_summed:
         graph.read_out_weighted(network, summed)
 
 
-def _constant(graph: _Operators, network: Network, x: str) -> list[_State]:
-    """Add what arrives in every step: the first layer's current or the rate of each input."""
-    if network.input_coding == "direct":
-        layer = network.layers[0]
-        current = graph.affine(layer, 0, x, "layer0/constant_current")
-        return [_State("layer0/current_next", "layer0/current", layer.weight.shape[0], current)]
+def _arriving(graph: _Operators, network: Network, x: str) -> tuple[str, int, str, int]:
+    """Add what arrives in each step: currents of the first layer, or rates, of which the body computes spikes.
+
+    Returns:
+        The value, its axis of time, and its name and size `[batch, size]` in a step.
+    """
+    layer = network.layers[0]
+    size = layer.weight.shape[0]
+    if network.coding.has_steps:
+        train = _changes(graph, network, x) if network.input_coding == "delta" else x
+        return graph.affine(layer, 0, train, "layer0/currents"), 1, "layer0/current", size
     if network.input_coding == "rate":
-        rate = lowering.round_rates(graph, x)
-        return [_State("input/step_rate_next", "input/step_rate", network.n_in, rate)]
-    return []
+        constant, name, size = lowering.round_rates(graph, x), "input/step_rate", network.n_in
+    else:
+        constant, name = graph.affine(layer, 0, x, "layer0/constant_current"), "layer0/current"
+    # scanned, it costs a step nothing; as a state it would be copied
+    repeated = graph.scalar("input/repeat", np.ones((network.timesteps, 1, 1)))
+    return graph.node("Mul", [repeated, constant], f"{name}s"), 0, name, size
 
 
 def _scan_body(body: _Operators, network: Network) -> list[_State]:
@@ -211,7 +209,7 @@ def _scan_body(body: _Operators, network: Network) -> list[_State]:
         integrate(neuron, body, name, membrane.before, spikes.before, current, membrane.name)
         x = fire(neuron, body, name, membrane.name, name)
         state += [membrane, spikes]
-    if network.readout != "spike_count":
+    if network.readout != "spike_count":  # the factors of a count are 1
         x = body.node("Mul", [x, "readout/factor"], "readout/weighted")
     total = _State("readout/sum", "readout/sum_before", size)
     body.binary("Add", total.before, x, total.name)
@@ -228,17 +226,15 @@ def _changes(graph: _Operators, network: Network, x: str) -> str:
     return lowering.code_delta(graph, network, (rise, fall), "input")
 
 
-def _initial(graph: GraphBuilder, state: Sequence[_State]) -> list[str]:
-    """First value of every entry of the state: its own, or zeros in the batch size of the input."""
-    sizes = sorted({each.size for each in state if not each.initial})
+def _zeros(graph: GraphBuilder, sizes: Sequence[int]) -> list[str]:
+    """Zeros `[batch, size]` in the batch size of the input."""
     if isinstance(graph.batch, int):
-        zeros = {size: graph.scalar(f"zeros_{size}", np.zeros((graph.batch, size))) for size in sizes}
-    else:
-        shape = graph.node("Shape", ["input"], "input/shape")
-        batch = graph.node("Gather", [shape, graph.constant("axes/first", np.array([0]))], "input/batch", axis=0)
-        zero, zeros = helper.make_tensor("zero", FLOAT, [1], [0]), {}
-        for size in sizes:
-            width = graph.constant(f"zeros_{size}_width", np.array([size]))
-            full = graph.node("Concat", [batch, width], f"zeros_{size}_shape", axis=0)
-            zeros[size] = graph.node("ConstantOfShape", [full], f"zeros_{size}", value=zero)
-    return [each.initial or zeros[each.size] for each in state]
+        return [graph.scalar(f"zeros_{size}", np.zeros((graph.batch, size))) for size in sizes]
+    shape = graph.node("Shape", ["input"], "input/shape")
+    batch = graph.node("Gather", [shape, graph.constant("axes/first", np.array([0]))], "input/batch", axis=0)
+    zero, zeros = helper.make_tensor("zero", FLOAT, [1], [0]), {}
+    for size in dict.fromkeys(sizes):
+        width = graph.constant(f"zeros_{size}_width", np.array([size]))
+        full = graph.node("Concat", [batch, width], f"zeros_{size}_shape", axis=0)
+        zeros[size] = graph.node("ConstantOfShape", [full], f"zeros_{size}", value=zero)
+    return [zeros[size] for size in sizes]

@@ -19,7 +19,7 @@ from sen_exporters.base import SPARSE_FORMAT_HELP, ExportOptions, SparseFormat
 Array = NDArray[Any]
 Dimension = str | int
 
-FLOAT = TensorProto.FLOAT
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 #: Suffix of the name of an array that is cast to the value of that name.
 SUFFIXES = {TensorProto.FLOAT16: "f16", TensorProto.INT8: "i8"}
 
@@ -104,17 +104,17 @@ class GraphBuilder:
     def sparse_constant(self, name: str, w: Array) -> str:
         """Store the non-zero values of `w [n, m]` and their indices; return the name of its value in float32.
 
-        ScatterElements, which more readers of ONNX have than Constant with `sparse_value`.
+        ScatterND, which more readers of ONNX have than ScatterElements, or than Constant with `sparse_value`. Its
+        indices are int64, stored in half of that.
         """
         flat = w.ravel()
-        indices = np.flatnonzero(flat).astype(np.int32 if flat.size < 1 << 31 else np.int64)
-        values = self.cast_constant(f"{name}_values", flat[indices])
-        where = self.constant(f"{name}_indices", indices)
+        indices = np.flatnonzero(flat)[:, np.newaxis].astype(np.int32 if flat.size < 1 << 31 else np.int64)
+        values = self.cast_constant(f"{name}_values", flat[indices[:, 0]])
+        where = self.node("Cast", [self.constant(f"{name}_indices_i32", indices)], f"{name}_indices", to=INT64)
         size = self.constant(f"{name}_size", np.array([w.size]))
         shape = self.constant(f"{name}_shape", np.array(w.shape))
-        zero = self.node("ConstantOfShape", [size], f"{name}_zeros", value=helper.make_tensor("zero", FLOAT, [1], [0]))
-        flat_values = self.node("ScatterElements", [zero, where, values], f"{name}_flat", axis=0)
-        return self.node("Reshape", [flat_values, shape], name)
+        zeros = self.node("ConstantOfShape", [size], f"{name}_zeros", value=helper.make_tensor("zero", FLOAT, [1], [0]))
+        return self.node("Reshape", [self.node("ScatterND", [zeros, where, values], f"{name}_flat"), shape], name)
 
     def split(self, x: str, names: Sequence[str], axis: int = 1) -> list[str]:
         """Split `x` into equal parts."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from ai_edge_litert import schema_py_generated as schema
 
 from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_step, check_unrolled
-from sen_exporters.lowering import hidden_values
-from sen_exporters.tflite.forms import build, check_neuron
+from sen_exporters.lowering import check_thresholds, hidden_values
+from sen_exporters.tflite.forms import build
 from sen_exporters.tflite.graph import Graph, Signal, TfliteOptions
 from sen_exporters.tflite.schema import parse, serialize, set_properties
 from sen_exporters.tflite.weights import check_operator
@@ -66,11 +66,11 @@ class TfliteExporter(Exporter):
             raise ExportError(
                 "--sparse-format block, and no layer has sparse weights", hint="leave --sparse-format out"
             )
+        check_thresholds(network)
         for index, layer in enumerate(network.layers):
             try:
                 for leaf in leaves(layer.weight):
                     check_operator(leaf, options)
-                check_neuron(layer.neuron)
             except ExportError as error:
                 raise type(error)(f"layer {index}: {error.message}", error.hint) from error
 

@@ -9,7 +9,6 @@ lies.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import singledispatch
 from importlib.metadata import version
 from typing import Any
 
@@ -18,7 +17,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import ArrayLike, NDArray
 
 from sen_exporters import lowering
-from sen_exporters.base import ExportError, describe
+from sen_exporters.base import describe
 from sen_exporters.lowering import Activation
 from sen_exporters.tflite.graph import Graph, Signal, TfliteOptions
 from sen_exporters.tflite.schema import set_properties
@@ -26,32 +25,9 @@ from sen_exporters.tflite.weights import affine
 from sen_runtime.ir.checks import Parameter
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
 from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors, readout_grid
-from sen_runtime.ir.neurons import Lif, Neuron
 
 #: Max magnitude of an int16 readout membrane, relative to the range of the outputs that one spike train gives.
 READOUT_REACH = 4.0
-#: Below, the inverse distance of two float32 around the threshold would overflow.
-MIN_THRESHOLD = 2.0**-100
-
-
-@singledispatch
-def check_neuron(neuron: Neuron) -> None:
-    """Refuse constants that the operators cannot compute with; by default none.
-
-    Raises:
-        ExportError: with the reason and an alternative.
-    """
-
-
-@check_neuron.register
-def _check_lif(neuron: Lif) -> None:
-    lowest = float(np.min(neuron.threshold))
-    if lowest < MIN_THRESHOLD:
-        raise ExportError(
-            f"the threshold {lowest:g} is below {MIN_THRESHOLD:.1g}, the min that TFLite's float32 products "
-            "can compare with",
-            hint="scale the layer's weights, bias and threshold up together: the spikes stay the same",
-        )
 
 
 class _Operators(Graph):
