@@ -29,7 +29,7 @@ def quantize(
         model: model with floating-point weights; coordinates are kept in float16 and materialized for int8.
         dtype: "float16" or "int8-dynamic" (weights); "int8" (weights and activations).
         calibration: calibration inputs. Required for "int8"; "int8-dynamic" fits scales and rounding to them.
-        granularity: one scale of int8 weights per "channel" (row) or "tensor", after `sen_edge.passes.equalize`.
+        granularity: one scale of int8 weights per "channel" (row) or "tensor"; "int8" is equalized first.
         activation_range: range of int8 activations: "percentile", "minmax" or "mse"; see
             `sen_edge.passes.quantize.to_int8`.
 
@@ -57,7 +57,7 @@ def quantize(
             )
         return model.derive(to_float16(model.network), quantization=Quantization(dtype, granularity, model))
     network = materialize(model.network)
-    if granularity == "tensor":
+    if granularity == "tensor" and dtype == "int8":
         network = equalize(network)
     inputs = None if calibration is None else calibration.inputs
     if dtype == "int8-dynamic":

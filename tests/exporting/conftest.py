@@ -28,7 +28,7 @@ class Fake:
     def outputs(self, x: np.ndarray, rows: int = 0) -> np.ndarray:
         return self.trace(x)[-1]
 
-    def layers(self, x: np.ndarray, n_layers: int) -> list[np.ndarray]:
+    def layers(self, x: np.ndarray, expected: list[np.ndarray]) -> list[np.ndarray]:
         return self.trace(x)
 
 
