@@ -45,20 +45,20 @@ def product(operator: WeightOperator, graph: GraphBuilder, prefix: str, x: str, 
     `x` and `bias` are names; `prefix` is that of all other values.
     """
     weight = _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale)
-    return _multiply(graph, x, weight, bias, output)
+    return _multiply(graph, prefix, x, weight, bias, output)
 
 
 @product.register
 def _coordinates(operator: Coordinates, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
     weight = coordinate_weights(graph, operator, f"{prefix}/weight")
-    return _multiply(graph, x, weight, bias, output)
+    return _multiply(graph, prefix, x, weight, bias, output)
 
 
 @product.register
 def _sparse(operator: Sparse, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
     is_sparse = graph.options.sparse_format == "densify"
     weight = _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale, is_sparse=is_sparse)
-    return _multiply(graph, x, weight, bias, output)
+    return _multiply(graph, prefix, x, weight, bias, output)
 
 
 @product.register
@@ -67,21 +67,21 @@ def _low_rank(operator: LowRank, graph: GraphBuilder, prefix: str, x: str, bias:
     right = _scaled(graph, f"{prefix}/right", operator.right, operator.right_scale)
     left = _scaled(graph, f"{prefix}/left", operator.left, operator.left_scale)
     inner = graph.node("MatMul", [x, right], f"{prefix}/inner")
-    return _multiply(graph, inner, left, bias, output)
+    return _multiply(graph, prefix, inner, left, bias, output)
 
 
 @product.register
 def _sum(operator: Sum, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
-    a = product(operator.a, graph, f"{prefix}/a", x, None, f"{prefix}/a/product")
-    b = product(operator.b, graph, f"{prefix}/b", x, bias, f"{prefix}/b/product")
+    a = product(operator.a, graph, f"{prefix}/a", x, None, f"{prefix}/a/result")
+    b = product(operator.b, graph, f"{prefix}/b", x, bias, f"{prefix}/b/result")
     return graph.node("Add", [a, b], output)
 
 
-def _multiply(graph: GraphBuilder, x: str, weight: str, bias: str | None, output: str) -> str:
+def _multiply(graph: GraphBuilder, prefix: str, x: str, weight: str, bias: str | None, output: str) -> str:
     """`x weight + bias`; a MatMul takes rows of any rank, and engines merge it with the sum."""
     if bias is None:
         return graph.node("MatMul", [x, weight], output)
-    return graph.node("Add", [graph.node("MatMul", [x, weight], f"{output}_product"), bias], output)
+    return graph.node("Add", [graph.node("MatMul", [x, weight], f"{prefix}/product"), bias], output)
 
 
 def _scaled(graph: GraphBuilder, name: str, w: Array, scale: Scale | None, *, is_sparse: bool = False) -> str:
