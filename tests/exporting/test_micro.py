@@ -39,10 +39,10 @@ UNEQUAL = 2.0 ** np.random.default_rng(2).uniform(-4, 4, 60)
 EVEN = np.ones(5)
 
 
-@pytest.mark.parametrize("spiking", [False, True])
-def test_unequal_hidden_rows_are_no_obstacle(spiking: bool, calibration: str, tmp_path: Path) -> None:
-    model = draw(UNEQUAL, EVEN, spiking=spiking)
-    result = sen_edge.export(model, tmp_path, to="tflite", dtype="int8", calibration=calibration, options=MICRO)
+@pytest.mark.parametrize(("spiking", "snn"), [(False, "unrolled"), (True, "unrolled"), (True, "step")])
+def test_unequal_hidden_rows_are_no_obstacle(spiking: bool, snn: str, calibration: str, tmp_path: Path) -> None:
+    model, request = draw(UNEQUAL, EVEN, spiking=spiking), {"dtype": "int8", "calibration": calibration, "snn": snn}
+    result = sen_edge.export(model, tmp_path, to="tflite", options=MICRO, **request)
     for each in result.verification:
         assert each.passed
         assert spiking or each.layer_errors[0] < 1  # hidden activations are compared in the scales of the model
