@@ -30,6 +30,7 @@ FORMS = {
     "784-512-10, float16": ("mnist-mlp-d32-e6.pt", {"dtype": "float16"}),
     "784-512-10, int8 weights": ("mnist-mlp-d32-e6.pt", {"dtype": "int8-dynamic"}),
     "784-512-10, rank 32": ("mnist-mlp-d32-e6.pt", {"rank": 32}),
+    "784-512-10, 95 % sparse, 16x1": ("mnist-mlp-d32-e6-16x1.sen", {}),
     "784-512-10, spiking, T = 10": ("mnist-snn-d32-e6.pt", {}),
 }
 SCRIPT = """
