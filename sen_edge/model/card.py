@@ -85,6 +85,11 @@ class Card:
         return [(manifest, artifact) for manifest in self.exports for artifact in manifest["artifacts"]]
 
     @property
+    def _is_spatial(self) -> bool:
+        """Whether the model is a checkpoint or from one, unlike NIR graphs of other tools."""
+        return self.saved.config is not None or "checkpoint_sha256" in self.saved.metadata
+
+    @property
     def _data(self) -> str:
         """Data of the scores in the model file."""
         return self.saved.metadata.get("test_data") or self.saved.metadata.get("dataset", "")
@@ -106,8 +111,8 @@ class Card:
             entries["license"] = self.license_id
         if network.names("feature_names") and network.task in PIPELINES:
             entries["pipeline_tag"] = PIPELINES[network.task]
-        spiking = ["spiking-neural-network"] if network.is_spiking else []
-        entries["tags"] = list(dict.fromkeys([*TAGS, *spiking, *(each["target"] for _, each in self._artifacts)]))
+        tags = [*(TAGS if self._is_spatial else ()), *(["spiking-neural-network"] if network.is_spiking else [])]
+        entries["tags"] = list(dict.fromkeys([*tags, *(each["target"] for _, each in self._artifacts)]))
         if measured:
             entries["metrics"] = [metric.key.lower() for metric, _ in measured]
         if measured and self._data:
@@ -125,10 +130,12 @@ class Card:
         return "\n".join(["---", *lines, "---", ""])
 
     def _introduction(self) -> str:
-        return (
-            f"# {to_markdown(self.name)}\n\n"
+        spatial = (
             "A spatially embedded network: its neurons have learned positions, and its weights are inverse distances "
             f"([{PAPER}](https://arxiv.org/abs/{PAPER.partition(':')[2]})). "
+        )
+        return (
+            f"# {to_markdown(self.name)}\n\n{spatial if self._is_spatial else ''}"
             f"Written by sen-edge {__version__}; figures come from the model file and the manifests of its exports.\n"
         )
 

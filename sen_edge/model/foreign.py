@@ -53,7 +53,8 @@ def apply_map(content: Mapping[Any, Any], tensor_map: TensorMap, sha256: str) ->
     used = {each for found in entries.values() for each in found if isinstance(each, str)}
     rest = (name for name in state if name not in used)
     unused = tuple(name[:MAX_UNUSED] if isinstance(name, str) else quote(name) for name in rest)
-    applied = AppliedMap(tensor_map.file, tensor_map.sha256, unused, _assumed_constants(tensor_map, config))
+    assumed = _assumed_constants(tensor_map, config)
+    applied = AppliedMap(tensor_map.file, tensor_map.sha256, unused, tensor_map.config, assumed)
     return Checkpoint(config, {**tensors, **single}, {"map": tensor_map.file}, sha256, applied_map=applied)
 
 

@@ -69,6 +69,7 @@ class Model(Displayed):
         sha256: of the file.
         checkpoint: None for an image or NIR graph, and for a network that no checkpoint describes.
         path: of the file, or None.
+        applied_map: map of a foreign checkpoint or NIR graph, or None.
         source: the model of the file, if this one is derived from it by compression or quantization.
         compression: figures of the compression, plain values for JSON, or None.
         quantization: None for weights as stored in the file.
@@ -78,6 +79,7 @@ class Model(Displayed):
     sha256: str
     checkpoint: Checkpoint | None = None
     path: Path | None = None
+    applied_map: AppliedMap | None = None
     source: Model | None = None
     compression: Mapping[str, Any] | None = None
     quantization: Quantization | None = None
@@ -115,11 +117,6 @@ class Model(Displayed):
     def architecture(self) -> str:
         """Either "mlp" or "snn"."""
         return "snn" if self.network.is_spiking else "mlp"
-
-    @property
-    def applied_map(self) -> AppliedMap | None:
-        """Map of a foreign checkpoint."""
-        return None if self.checkpoint is None else self.checkpoint.applied_map
 
     @property
     def n_parameters(self) -> int:
@@ -298,14 +295,14 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
         except (ImageError, NetworkError) as error:
             raise type(error)(f"{path}: {error.message}", error.hint) from error
     if path.suffix == NIR_SUFFIX:
-        network, sha256 = load_nir(path, map_path)
-        return Model(network, sha256, path=path)
+        network, sha256, applied_map = load_nir(path, map_path)
+        return Model(network, sha256, path=path, applied_map=applied_map)
     if not path.suffix and not path.exists():
         raise CheckpointError(f"{path} does not exist", hint=pretrained.EXPECTED)
     check_suffix(path, SUFFIXES)
     checkpoint = checkpoints.load(path, map_path=map_path)
     try:
-        return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint, path)
+        return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint, path, checkpoint.applied_map)
     except NetworkError as error:
         raise NetworkError(f"{path}: {error.message}", error.hint) from error
 

@@ -11,13 +11,14 @@ readout = "last_membrane"        # or "mean_membrane"; without one, spikes of th
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sen_edge.errors import UsageError
 from sen_edge.model.config import Readout, Timesteps
-from sen_edge.schema import Positive, Schema, read_toml
+from sen_edge.model.parameters import AppliedMap
+from sen_edge.schema import MAX_BYTES, Positive, Schema, load_toml, parse
 from sen_exporters.nir import hdf5
 from sen_exporters.nir.reader import Simulation, stated_simulation, to_network
 from sen_exporters.nir.texts import NirError
@@ -37,20 +38,33 @@ class NirMap(Schema):
     readout: Readout | None = None
 
 
-def load_nir(path: Path, map_path: Path | None = None) -> tuple[Network, str]:
-    """Read the network of a NIR graph, and the hash of the file.
+def load_nir(path: Path, map_path: Path | None = None) -> tuple[Network, str, AppliedMap | None]:
+    """Read the network of a NIR graph, the hash of the file, and the map that was applied.
 
     Raises:
         NirError: the file is missing or damaged, a node has no form, or a map is missing or not valid.
         UsageError: a map for a graph that states its time step.
     """
     data = read_regular(path, error=NirError)
-    stated = None if map_path is None else Simulation(**asdict(read_toml(NirMap, map_path, error=NirError)))
+    stated, document, map_sha256 = (None, {}, "") if map_path is None else _read_map(map_path)
     try:
         graph = hdf5.loads(data)
         own = stated_simulation(graph)
         if own is not None and stated is not None:
             raise UsageError(f"--map: {path} states its time step", "leave it out")
-        return to_network(graph, own or stated), hashlib.sha256(data).hexdigest()
+        network = to_network(graph, own or stated)
     except NirError as error:
         raise NirError(f"{path}: {error.message}", error.hint) from error
+    applied = None
+    if map_path is not None:
+        assumed = {each.name: getattr(network, each.name) for each in fields(NirMap) if each.name not in document}
+        applied = AppliedMap(map_path.name, map_sha256, (), document, assumed)
+    return network, hashlib.sha256(data).hexdigest(), applied
+
+
+def _read_map(path: Path) -> tuple[Simulation, dict[str, Any], str]:
+    """Read a map, the constants that it states, and the hash of the file."""
+    data = read_regular(path, MAX_BYTES, error=NirError)
+    document = load_toml(data, str(path), error=NirError)
+    simulation = Simulation(**asdict(parse(NirMap, document, str(path), error=NirError)))
+    return simulation, document, hashlib.sha256(data).hexdigest()

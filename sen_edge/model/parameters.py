@@ -24,11 +24,20 @@ Synapses = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class AppliedMap:
-    """Map of a foreign state dict, entries it does not use, and constants with their defaults; JSON in a manifest."""
+    """Map of a foreign state dict or NIR graph; JSON in a manifest.
+
+    Attributes:
+        file: name.
+        sha256: of the file.
+        unused: entries of the state dict that it does not use.
+        stated: constants in it.
+        assumed: constants with their defaults.
+    """
 
     file: str
     sha256: str
     unused: tuple[str, ...]
+    stated: Mapping[str, Any]
     assumed: Mapping[str, Any]
 
 

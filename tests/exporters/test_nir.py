@@ -1,6 +1,8 @@
 """`.nir` files: written, read back, and read from snnTorch and Norse (`nir_files`, by tests/consumers/adapters)."""
 
 import gzip
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -196,10 +198,19 @@ def test_a_map_states_what_a_file_leaves_open(tmp_path: Path, sen_edge: Callable
     loaded = load(model, map_path=text)
     assert (loaded.kind, loaded.network.timesteps) == ("graph", 5)
     assert sen_edge("export", model, "--map", text, "--to", "nir,sen", "-o", tmp_path / "out").code == 0
+    assert json.loads((tmp_path / "out/net.manifest.json").read_bytes())["input"]["map"] == {
+        "file": "net.toml",
+        "sha256": hashlib.sha256(text.read_bytes()).hexdigest(),
+        "unused": [],
+        "stated": {"dt": 1e-3, "timesteps": 5, "readout": "mean_membrane"},
+        "assumed": {"input_coding": "direct"},
+    }
     assert sen_edge("verify", tmp_path / "out/net.nir", "--against", model, "--map", text).code == 0
     assert sen_edge("inspect", tmp_path / "out/net.nir").code == 0
     with pytest.raises(UsageError):
         load(tmp_path / "out/net.nir", map_path=text)
+    loaded.save_pretrained(tmp_path / "shared")
+    assert "spatially" not in (tmp_path / "shared/README.md").read_text(encoding="utf-8")
     assert sen_edge("inspect", model).code == 1 and sen_edge("export", model, "--to", "nir", "-o", tmp_path).code == 1
 
 

@@ -23,7 +23,7 @@ from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron
 from sen_runtime.ir.operators import Coordinates, leaves
 
-OTHERS = "--to onnx, tflite, c and sen have one"
+OTHERS = "--to onnx, tflite, c, wasm and sen have one"
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def _lif(neuron: Lif) -> None:
     if neuron.reset != "zero":
         raise NoFormError(
             f"NIR has no node of Lif neurons with the reset {neuron.reset!r}: its neurons are set to v_reset",
-            "train with the reset zero, or take --to onnx, tflite, c or sen",
+            "train with the reset zero, or take --to onnx, tflite, c, wasm or sen",
         )
     _check_leak(neuron.beta)
 

@@ -65,7 +65,7 @@ def _require_one_position(model: Model, path: Path) -> Model:
 def of_checkpoint(checkpoint: Checkpoint, path: Path) -> Model:
     """Model of a checkpoint whose network lacks the pattern of synapses."""
     network = checkpoints.to_network(replace(checkpoint, synapses={}))
-    return Model(network, checkpoint.sha256, checkpoint, path)
+    return Model(network, checkpoint.sha256, checkpoint, path, checkpoint.applied_map)
 
 
 def operators(network: Network) -> list[Coordinates]:
