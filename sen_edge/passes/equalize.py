@@ -59,7 +59,10 @@ def _equalize_pair(neuron: Neuron, layer: Layer, following: Layer) -> tuple[Laye
 
 @_equalize_pair.register
 def _relu(neuron: Relu, layer: Layer, following: Layer) -> tuple[Layer, Layer]:
-    factors = _balance(_ranges(layer.weight, axis=1), _ranges(following.weight, axis=0))
+    rows = _ranges(layer.weight, axis=1)
+    if layer.bias is not None:  # a bias far above its weights would make the activations large
+        rows = np.maximum(rows, layer.bias)
+    factors = _balance(rows, _ranges(following.weight, axis=0))
     return _scale_rows(layer, factors), replace(following, weight=scale_weights(following.weight, ONE, 1 / factors))
 
 
@@ -72,7 +75,8 @@ def _equalize_thresholds(neuron: Neuron, layer: Layer) -> Layer:
 @_equalize_thresholds.register
 def _lif(neuron: Lif, layer: Layer) -> Layer:
     ranges = _ranges(layer.weight, axis=1)
-    octaves = np.rint(np.log2(np.median(ranges) / ranges))
+    is_live = ranges > MIN_RANGE * ranges.max()
+    octaves = np.where(is_live, np.rint(np.log2(np.median(ranges[is_live]) / ranges)), 0)
     factors: DoubleArray = 2.0 ** np.clip(octaves, *THRESHOLD_OCTAVES)
     if np.all(factors == 1):
         return layer

@@ -105,3 +105,37 @@ def test_dead_neurons_do_not_blow_up_the_others(row):
     np.testing.assert_array_equal(reference.run(equalized, x), reference.run(network, x))
     peaks = [np.abs(layer.weight.to_dense()).max() for layer in equalized.layers]
     assert max(peaks) < 1e3
+
+
+def one_scale_error(network, x, held_out):
+    expected, quantized = reference.run(network, held_out), to_int8(equalize(network), x, "tensor")
+    error = np.sqrt(np.mean((reference.run(quantized, held_out) - expected) ** 2))
+    return float(error / (expected - expected.mean(axis=0)).std())
+
+
+@pytest.mark.parametrize("row", [0.0, 1e-30, 2e-3], ids=["zeros", "tiny", "small"])
+def test_biases_of_neurons_without_inputs_do_not_widen_the_activations(row):
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=(60, 40)) * 40**-0.5, rng.normal(size=(5, 60)) * 60**-0.5
+    first[:6] = row
+    bias = np.where(np.arange(60) < 6, 1, 0.1 * rng.normal(size=60)).astype(np.float32)
+    layers = (
+        Layer(Dense(first.astype(np.float32)), bias, Relu()),
+        Layer(Dense(second.astype(np.float32)), None, Identity()),
+    )
+    x, held_out = (rng.random((n, 40)).astype(np.float32) for n in (512, 256))
+    assert one_scale_error(Network(layers), x, held_out) < 0.08
+
+
+@pytest.mark.parametrize("dead", [6, 35, 55])
+def test_spiking_neurons_without_inputs_leave_the_thresholds_of_others(dead):
+    rng = np.random.default_rng(0)
+    network = unequal(rng, Lif(0.9, 1.0), LeakyIntegrator(0.9))
+    w = (rng.normal(size=(60, 40)) * 40**-0.5).astype(np.float32)
+    w[:dead] = 0
+    network = replace(network, layers=(replace(network.layers[0], weight=Dense(w)), network.layers[1]))
+    threshold = np.broadcast_to(equalize(network).layers[0].neuron.threshold, 60)
+    assert np.all(threshold[:dead] == 1)
+    assert threshold.min() >= 0.5
+    x, held_out = (rng.random((n, 40)).astype(np.float32) for n in (512, 256))
+    assert one_scale_error(network, x, held_out) < 0.2
