@@ -11,7 +11,7 @@ from sen_edge.errors import DataError
 from sen_edge.passes.equalize import equalize
 from sen_edge.passes.quantize import to_int8
 from sen_exporters.base import ExportError
-from sen_exporters.tflite.schema import parse
+from sen_exporters.tflite.schema import parse, serialize, set_properties
 from sen_runtime import engines, reference
 from sen_runtime.engines import tflite_micro
 from sen_runtime.errors import EngineError
@@ -209,3 +209,32 @@ def test_float32_runs_and_files_for_others_are_refused():
             tflite_micro.load(model)
     with pytest.raises(EngineError):
         tflite_micro.load(export(quantized(BLOCKS, "float16")))
+
+
+@needs_micro
+@pytest.mark.parametrize("named", ["inputs", "outputs"])
+@pytest.mark.parametrize("change", [{"name": "other"}, {"name": None}, {"tensorIndex": 10**6}], ids=str)
+def test_files_whose_signature_lacks_a_value_are_refused(named, change):
+    model = parse(export(NET, **MICRO))
+    for key, value in change.items():
+        setattr(getattr(model.signatureDefs[0], named)[0], key, value)
+    with pytest.raises(EngineError, match="expected input and output"):
+        tflite_micro.load(serialize(model))
+
+
+@needs_micro
+def test_files_without_a_subgraph_are_refused_before_the_interpreter_reads_them():
+    model = parse(export(NET, **MICRO))
+    model.subgraphs = []
+    with pytest.raises(EngineError, match="no signature"):
+        tflite_micro.load(serialize(model))
+
+
+@needs_micro
+def test_sparse_files_of_unknown_target_are_refused():
+    model = parse(export(BLOCKS, **BLOCK))
+    properties = dict(EXPORTER.properties(export(BLOCKS, **BLOCK)))
+    del properties["tflite_target"]  # as earlier exports
+    set_properties(model, properties)
+    with pytest.raises(EngineError, match="sparse"):
+        tflite_micro.load(serialize(model))

@@ -14,10 +14,10 @@ import numpy as np
 from sen_runtime.engines import Engine
 from sen_runtime.engines.session import Array, Float32Array, Model, read_model
 from sen_runtime.engines.steps import GraphSession
-from sen_runtime.engines.tflite_file import read_properties
+from sen_runtime.engines.tflite_file import check_signature, read_properties
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.untrusted import listing, printable
+from sen_runtime.untrusted import printable
 
 
 class TfliteSession(GraphSession):
@@ -118,8 +118,5 @@ def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         raise EngineError("the TFLite file has no signature, so its inputs and outputs have no names")
     runner = interpreter.get_signature_runner(next(iter(signatures)))
     inputs, outputs = runner.get_input_details(), runner.get_output_details()
-    if "input" not in inputs or "output" not in outputs:
-        raise EngineError(
-            f"the TFLite file takes {listing(inputs)} and gives {listing(outputs)}; expected input and output"
-        )
+    check_signature(inputs, outputs)
     return inputs, outputs

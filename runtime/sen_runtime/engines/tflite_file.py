@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from sen_runtime.errors import EngineError
-from sen_runtime.untrusted import check_document
+from sen_runtime.untrusted import check_document, listing
 
 #: Name of the metadata entry that holds the properties.
 PROPERTIES = b"sen_edge_properties"
@@ -26,6 +26,14 @@ _SEAL = b"SEN\x00SEAL"
 _HEADER = struct.Struct("<I4s")  # offset of the root table, identifier
 _SEALED = struct.Struct("<I4s8sII")  # the same, then the seal: length, checksum
 _AGAIN = "it may be truncated: copy or export it again"
+
+
+def check_signature(inputs: Collection[str], outputs: Collection[str]) -> None:
+    """Refuse a file whose signature does not name an input and an output as those of sen-edge."""
+    if "input" not in inputs or "output" not in outputs:
+        raise EngineError(
+            f"the TFLite file takes {listing(inputs)} and gives {listing(outputs)}; expected input and output"
+        )
 
 
 def read_properties(data: bytes) -> dict[str, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from sen_runtime.engines import Engine, library
 from sen_runtime.engines.session import Array, Float32Array, Model, read_model
 from sen_runtime.engines.steps import GraphSession
-from sen_runtime.engines.tflite_file import read_properties
+from sen_runtime.engines.tflite_file import check_signature, read_properties
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.untrusted import printable, quote
@@ -33,6 +33,7 @@ class MicroSession(GraphSession):
         graph, signature = model.subgraphs[0], model.signatureDefs[0]
         self._inputs = _positions(signature.inputs, graph.inputs)
         self._outputs = _positions(signature.outputs, graph.outputs)
+        check_signature(self._inputs, self._outputs)
         details = {name: interpreter.get_input_details(at) for name, at in self._inputs.items()}
         shape = [int(size) for size in details["input"]["shape"]]
         membranes = {name: int(each["shape"][-1]) for name, each in details.items() if name != "input"}
@@ -79,15 +80,20 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> Mi
             f"the file is for {quote(target)}; TFLite Micro would refuse it, or compute wrong numbers",
             "export with --tflite-target micro",
         )
+    parsed = runtime.convert_bytearray_to_object(data)
+    if not parsed.subgraphs or not parsed.signatureDefs:
+        raise EngineError("the TFLite file has no signature, so its inputs and outputs have no names")
+    if any(tensor.sparsity is not None for tensor in parsed.subgraphs[0].tensors):
+        raise EngineError(
+            "the file has sparse weights, which TFLite Micro would read as dense ones",
+            "export with --tflite-target micro",
+        )
     try:
         interpreter = runtime.Interpreter.from_bytes(data, arena_size=MIN_ARENA + ARENA_PER_BYTE * len(data))
     except (ValueError, RuntimeError, SystemError) as error:
         raise EngineError(
             f"TFLite Micro does not load the model: {printable(str(error))}", "export with --tflite-target micro"
         ) from error
-    parsed = runtime.convert_bytearray_to_object(data)
-    if not parsed.signatureDefs:
-        raise EngineError("the TFLite file has no signature, so its inputs and outputs have no names")
     return MicroSession(interpreter, parsed, properties, allow_nonfinite=allow_nonfinite)
 
 
@@ -97,13 +103,16 @@ def _version() -> str:
 
 
 def _positions(named: Any, indices: Any) -> dict[str, int]:
-    """Positions of the values of a signature among the inputs or outputs of the subgraph."""
-    order = list(indices)
-    return {each.name.decode(): order.index(each.tensorIndex) for each in named}
+    """Positions of the values of a signature among the inputs or outputs of the subgraph; without those not there."""
+    positions = {} if indices is None else {int(index): at for at, index in enumerate(indices)}
+    found = [each for each in named or () if each.name and each.tensorIndex in positions]
+    return {each.name.decode(errors="replace"): positions[each.tensorIndex] for each in found}
 
 
 def _grid(details: dict[str, Any]) -> Grid:
     parameters = details["quantization_parameters"]
+    if not len(parameters["scales"]):
+        raise EngineError("the TFLite file has integer inputs or outputs without a scale", "export it again")
     bits = 8 * np.dtype(details["dtype"]).itemsize
     return Grid(float(parameters["scales"][0]), int(parameters["zero_points"][0]), bits)
 
