@@ -10,10 +10,12 @@ from onnx import numpy_helper
 
 from sen_exporters.base import ExportError
 from sen_exporters.onnx.coordinates import UNIT, WEIGHT_ERROR, rounding_errors
+from sen_runtime import memory_limits
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates
+from sen_runtime.memory_limits import MemoryLimitError
 from tests.exporters.test_onnx import export, graph_of, names, optimized
 
 
@@ -174,3 +176,11 @@ def test_a_layer_that_takes_gigabytes_at_load_is_refused():
     points = np.zeros((8192, 3), np.float32)
     with pytest.raises(ExportError, match=r"layer 0.*2\.4 GB.*2\.1"):
         export(single(points, points + np.float32(1)))
+
+
+def test_memory_at_load_is_compared_with_that_of_the_machine(monkeypatch):
+    monkeypatch.setattr(memory_limits, "available", lambda: 100_000_000)
+    source = np.arange(2000)[:, None] * np.ones((1, 3))
+    export(single(source, source[:10] + 0.5))
+    with pytest.raises(MemoryLimitError, match="2000 x 2000"):
+        export(single(source, source + 0.5))

@@ -16,6 +16,7 @@ from sen_exporters.base import ExportError
 from sen_exporters.onnx.graph import GraphBuilder
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.ir.operators.coordinates import check_distances, check_range
+from sen_runtime.memory_limits import require
 
 FloatArray = NDArray[np.float64]
 
@@ -63,6 +64,7 @@ def check_float32(operator: Coordinates) -> float:
 
     Raises:
         NetworkError, ExportError: see `coordinate_weights`.
+        MemoryLimitError: an engine on this machine could not compute the weights.
     """
     n_out, n_in = operator.shape
     n_bytes = 3 * operator.dimensions * n_out * n_in * 4
@@ -72,6 +74,7 @@ def check_float32(operator: Coordinates) -> float:
             f"of memory at load; expected at most {MAX_LOAD_BYTES / 1e9:.1f}",
             HINT,
         )
+    require(n_bytes, f"{n_out} x {n_in} weights from coordinates in {operator.dimensions} dimensions, at load")
     length_error, error = rounding_errors(operator)
     if error > WEIGHT_ERROR:
         raise ExportError(
