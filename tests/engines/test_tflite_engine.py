@@ -281,7 +281,7 @@ def test_installed_keeps_what_is_there(device):
     for names in (["litert", "tflite-runtime"], ["tflite-runtime", "litert"]):
         with pytest.raises(MissingExtraError, match=BOTH[names[0]].package):
             engines.installed(names)
-    with pytest.raises(EngineError, match=r"'tvm'.*c, litert, native, onnxruntime"):
+    with pytest.raises(EngineError, match=r"'tvm'.*litert.*onnxruntime"):
         engines.installed(["reference", "tvm"])
 
 
