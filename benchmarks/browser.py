@@ -71,6 +71,7 @@ def measure(folder: Path) -> list[tuple[str, ...]]:
         sen_edge.export(path, folder, to=["wasm", "onnx"], name=names[-1], **options)
     script = SCRIPT.replace("NAMES", json.dumps(names)).replace("ORT", ORT.as_uri()).replace("LOADER", "n0.js")
     (folder / "main.mjs").write_text(script)
+    (folder / "package.json").write_text('{ "type": "module" }')  # for node before 20.19
     run = subprocess.run(["node", "main.mjs"], cwd=folder, capture_output=True, text=True, check=True)
     latencies = json.loads(run.stdout)
     rows = []

@@ -201,6 +201,17 @@ def test_an_export_is_verified_and_benchmarked(sen_edge: Run, mlp_path: Path, tm
     assert outcome.code == 0, outcome.err
 
 
+@runs
+def test_node_that_detects_no_modules_has_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Releases before 20.19 do not, such as that of Debian 12."""
+    option = "--no-experimental-detect-module"
+    is_known = subprocess.run(["node", option, "-e", ""], capture_output=True, check=False).returncode == 0
+    monkeypatch.setenv("NODE_OPTIONS", option if is_known else "")
+    rng = np.random.default_rng(3)
+    network = random_network(rng, kinds=("dense",), sizes=(7, 4))
+    assert_same(network, random_input(rng, network, 2))
+
+
 # --- the loader ----------------------------------------------------------------------------------
 
 SCRIPT = """
@@ -228,6 +239,7 @@ console.log(JSON.stringify({
 def run_script(artifact: Artifact, script: str, folder: Path) -> dict:
     artifact.write(folder)
     (folder / "main.mjs").write_text(script)
+    (folder / "package.json").write_text('{ "type": "module" }')  # for node before 20.19
     run = subprocess.run(["node", "main.mjs"], cwd=folder, capture_output=True, text=True, check=False, timeout=120)
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
