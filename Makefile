@@ -26,7 +26,7 @@ $(VENV)/.dev: $(VENV)/.user
 	$(PIP) -e ./runtime -e '.[dev]'
 	touch $@
 
-demo: $(VENV)/.user ## train on bundled digits, export every target, verify, measure, print the table
+demo: $(VENV)/.user ## train on bundled digits, export ONNX, TFLite, C and .sen, verify, measure, print the table
 	$(BIN)/sen-edge demo --output-dir out/demo
 
 FAST := $(addprefix tests/,data engines exporting format ir model passes training)

@@ -118,7 +118,7 @@ class ExportRequest(Schema):
         tuple[Text, ...] | None,
         MinLen(1),
         Option(
-            "Targets: c, onnx, sen, tflite, wasm; separated by commas or repeated. Default: onnx, tflite.",
+            "Targets: c, nir, onnx, sen, tflite, wasm; separated by commas or repeated. Default: onnx, tflite.",
             metavar="TARGETS",
             is_repeated=True,
         ),
@@ -149,7 +149,7 @@ class ExportRequest(Schema):
 
     dtype: Annotated[
         Literal["float32", "float16", "int8-dynamic", "int8"],
-        Option("Type of weights; int8: weights and activations, TFLite only.", group=QUANTIZATION),
+        Option("Type of weights; int8: weights and activations of .tflite and .sen files.", group=QUANTIZATION),
     ] = "float32"
     calibration: Annotated[
         str | None,
