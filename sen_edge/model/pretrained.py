@@ -199,7 +199,9 @@ def download(name: str | Path, revision: str | None, *, local_files_only: bool) 
         MissingExtraError: huggingface_hub is not installed.
     """
     if isinstance(name, Path) or not HUB_ID.fullmatch(name):
-        raise CheckpointError(f"{name} is not a folder", hint="a model on the Hugging Face Hub is named OWNER/NAME")
+        raise CheckpointError(
+            f"{printable(str(name))} is not a folder", hint="a model on the Hugging Face Hub is named OWNER/NAME"
+        )
     if Path(name).parent.exists():
         raise CheckpointError(
             f"{name} is not a folder; nothing is downloaded, because {Path(name).parent} exists here",

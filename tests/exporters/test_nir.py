@@ -209,6 +209,7 @@ def test_a_map_states_what_a_file_leaves_open(tmp_path: Path, sen_edge: Callable
     assert sen_edge("inspect", tmp_path / "out/net.nir").code == 0
     with pytest.raises(UsageError):
         load(tmp_path / "out/net.nir", map_path=text)
+    assert sen_edge("plot", model, "--map", text, "-o", tmp_path / "net.html").code == 2  # without positions
     loaded.save_pretrained(tmp_path / "shared")
     assert "spatially" not in (tmp_path / "shared/README.md").read_text(encoding="utf-8")
     assert sen_edge("inspect", model).code == 1 and sen_edge("export", model, "--to", "nir", "-o", tmp_path).code == 1

@@ -113,6 +113,7 @@ def test_other_files_in_the_folder_stay(origin: Path, tmp_path: Path) -> None:
 def test_commands_take_a_folder(sen_edge: Callable[..., Outcome], saved: Path, tmp_path: Path) -> None:
     assert sen_edge("inspect", saved).code == 0
     assert sen_edge("export", saved, "--to", "sen", "-o", tmp_path / "again").code == 0
+    assert sen_edge("plot", saved, "-o", tmp_path / "net.html").code == 0
     assert sen_edge("verify", saved / "artifacts" / "net.onnx", "--against", saved).code == 0
     assert sen_edge("inspect", saved, "--map", tmp_path / "map.toml").code == 2
 

@@ -14,6 +14,7 @@ from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import model as models
 from sen_edge.model.model import Model
+from sen_edge.model.nir import NIR_SUFFIX
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import weights
 from sen_exporters.view.data import labels_of, layer_names
@@ -33,22 +34,24 @@ STRONGEST, MAX_DRAWN = 500, 20_000
 
 
 def load_positions(path: Path, *, map_path: Path | None = None) -> Model:
-    """Read a network with positions: a checkpoint, or a `.sen` image that stores coordinates.
+    """Read a network with positions: a checkpoint, a `.sen` image that stores coordinates, or a folder of them.
 
     All weights are `Coordinates`, without the pattern of a checkpoint; coincident neurons are allowed.
 
     Raises:
         CheckpointError, ImageError: see `sen_edge.model.model.load`.
-        UsageError: an image without coordinates; a map for an image; hidden neurons with two positions.
+        UsageError: an image or NIR graph without coordinates; a map for an image; hidden neurons with two positions.
     """
-    if path.suffix != models.IMAGE_SUFFIX:
+    if path.is_dir() and (loaded := models.load(path, map_path=map_path)).path is not None:
+        path = loaded.path
+    if path.suffix not in (models.IMAGE_SUFFIX, NIR_SUFFIX):
         return _require_one_position(of_checkpoint(checkpoints.load(path, map_path=map_path), path), path)
     model = models.load(path, map_path=map_path)
     for index, layer in enumerate(model.network.layers):
         if not isinstance(layer.weight, Coordinates):
             raise UsageError(
                 f"{path}: layer {index} holds weights and no positions, so there is nothing to draw",
-                hint="draw the checkpoint of the image, or export with --weights coordinates",
+                hint="draw the checkpoint, or a .sen image with --weights coordinates",
             )
     return _require_one_position(model, path)
 
