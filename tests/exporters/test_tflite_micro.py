@@ -15,7 +15,9 @@ from sen_exporters.tflite.schema import parse, serialize, set_properties
 from sen_runtime import engines, reference
 from sen_runtime.engines import tflite_micro
 from sen_runtime.errors import EngineError
-from sen_runtime.ir.network import output_grid
+from sen_runtime.ir.network import Layer, Network, output_grid
+from sen_runtime.ir.neurons import LeakyIntegrator, Lif
+from sen_runtime.ir.operators import Dense
 from tests.exporters.test_tflite import BLOCK, BLOCKS, EXPORTER, blocks, dense, export, network, operators, quantized
 from tests.support.networks import random_input, random_network
 
@@ -166,6 +168,16 @@ def test_a_step_model_has_int8_membranes_and_an_int16_readout():
         before, after = inputs[name].quantization, outputs[f"{name}_next"].quantization
         assert (before.scale, before.zeroPoint) == (after.scale, after.zeroPoint)
     assert EXPORTER.engines(model) == ("tflite-micro", "litert")
+
+
+def test_a_membrane_without_memory_runs_in_every_interpreter():
+    hidden = Layer(Dense(np.eye(3, dtype=np.float32)), None, Lif(0.0, 0.5, "zero"))
+    readout = Layer(Dense(np.diag(np.float32([1, 2, 4]))), None, LeakyIntegrator(0.0))
+    net = micro(Network((hidden, readout), timesteps=3))
+    model, x = export(net, snn="step", **MICRO), np.float32([[1, 1, 0]])
+    for name in set(EXPORTER.engines(model)) & set(INSTALLED):
+        y = engines.engine(name).load(model).run(x)
+        np.testing.assert_allclose(y, [[1, 2, 0]], atol=2 * output_grid(net).scale)
 
 
 def test_int8_step_models_are_not_for_tflite_runtime():

@@ -155,10 +155,9 @@ class _Operators(Graph):
 
     def factor(self, name: str, value: ArrayLike, x: Signal) -> Signal:
         """A stored number, or row, that a signal `x` is multiplied by; in int8 its max is that of its own grid."""
-        largest = float(np.max(value))
         grid = x.grid
         if grid is not None:
-            grid = SPIKES if largest == 0 else Grid(largest / grid.largest, 0, grid.bits)
+            grid = Grid((float(np.max(value)) or 1.0) / grid.largest, 0, grid.bits)
         return self.scalar(name, value, grid)
 
 
