@@ -77,17 +77,17 @@ def _export_lines(exported: dict[str, Row], names: Sequence[str], forms: Sequenc
             if kinds is None:
                 continue
             model = kinds["float32"]["scores"]["model"]
-            cells = [f"{model:.4g}", *(_farthest(kinds.get(kind), model) for kind in ("float32", "int8"))]
+            cells = [f"{model:.4g}", *(_farthest(kinds, kind, model) for kind in ("float32", "int8"))]
             sizes = [("float32", "tflite"), ("int8", "tflite"), ("coordinates", "sen")]
-            cells += [f"{kinds[kind]['bytes'][target]:,}" if kind in kinds else "-" for kind, target in sizes]
+            cells += [f"{kinds[kind]['bytes'][target]:,}" if kinds.get(kind) else "-" for kind, target in sizes]
             lines.append(f"| {name} | {form} | {' | '.join(cells)} |")
     return lines
 
 
-def _farthest(kind: Row | None, model: float) -> str:
-    if kind is None:
-        return "-"
-    others = [score for engine, score in kind["scores"].items() if engine != "model"]
+def _farthest(kinds: Row, kind: str, model: float) -> str:
+    if not kinds.get(kind):
+        return "refused" if kind in kinds else "-"
+    others = [score for engine, score in kinds[kind]["scores"].items() if engine != "model"]
     return f"{max(others, key=lambda score: abs(score - model)):.4g}"
 
 
