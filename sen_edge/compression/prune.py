@@ -245,8 +245,10 @@ def keep_neurons(network: Network, kept: Mapping[int, Indices]) -> Network:
         n_out, n_in = layer.weight.shape
         rows, columns = kept.get(index, np.arange(n_out)), kept.get(index - 1, np.arange(n_in))
         bias = None if layer.bias is None else layer.bias[rows]
-        layers.append(replace(layer, weight=take(layer.weight, rows, columns), bias=bias))
-    return replace(network, layers=tuple(layers))
+        neuron = replace(layer.neuron, **{name: values[rows] for name, values in layer.neuron.arrays.items()})
+        layers.append(replace(layer, weight=take(layer.weight, rows, columns), bias=bias, neuron=neuron))
+    positions = tuple(at[kept.get(index, slice(None))] for index, at in enumerate(network.positions, start=-1))
+    return replace(network, layers=tuple(layers), positions=positions)
 
 
 def take(operator: WeightOperator, rows: Indices, columns: Indices) -> WeightOperator:

@@ -306,6 +306,11 @@ def test_taking_rows_and_columns_is_indexing(kind: str) -> None:
 @pytest.mark.parametrize("spiking", [False, True])
 def test_removing_silent_neurons_keeps_the_outputs(spiking: bool) -> None:
     network = random_network(RNG(5), spiking=spiking, kinds=("dense",), sizes=(8, 10, 4))
+    if spiking:  # parameters of each neuron
+        first = network.layers[0]
+        neuron = replace(first.neuron, threshold=RNG(2).uniform(0.5, 2, 10).astype(np.float32))
+        network = replace(network, layers=(replace(first, neuron=neuron), network.layers[1]))
+    network = replace(network, positions=tuple(RNG(3).random((n, 2)) for n in network.layer_sizes))
     gone = np.array([0, 4, 9])
     w = network.layers[1].weight.to_dense().copy()
     w[:, gone] = 0
@@ -313,6 +318,7 @@ def test_removing_silent_neurons_keeps_the_outputs(spiking: bool) -> None:
     smaller = keep_neurons(network, {0: np.setdiff1d(np.arange(10), gone)})
     x = random_input(RNG(1), network, 20)
     assert smaller.layer_sizes == (8, 7, 4)
+    assert np.array_equal(smaller.positions[1], np.delete(network.positions[1], gone, axis=0))
     assert np.allclose(reference.run(smaller, x), reference.run(silent, x))
 
 
