@@ -43,9 +43,10 @@ def make_model(checkpoint: Checkpoint) -> Model:
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the commands under test: jobs that a shell runs in the background inherit that it is ignored."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let signals reach the commands under test: background jobs of a shell ignore Ctrl-C, those of nohup a hang-up."""
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
