@@ -40,6 +40,7 @@ from sen_edge.training.recipe import Recipe
 from sen_edge.training.request import TrainRequest
 from sen_runtime import format as image
 from sen_runtime import reference, task
+from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Network
 from sen_runtime.scores import network_scores
 
@@ -114,9 +115,7 @@ def once(key: Row, measure: Callable[[], Row]) -> None:
     print(json.dumps(row), flush=True)
     others = [each for each in read_rows() if not key.items() <= each.items()]  # of another run on the same file, too
     rows = sorted([*others, row], key=lambda each: (each["workload"], each["form"], each.get("seed", 0)))
-    written = ROWS.with_suffix(f".{os.getpid()}")
-    written.write_text("[\n" + ",\n".join(json.dumps(each) for each in rows) + "\n]\n", encoding="utf-8")
-    written.replace(ROWS)
+    write_atomic(ROWS, ("[\n" + ",\n".join(json.dumps(each) for each in rows) + "\n]\n").encode())
 
 
 def load(path: Path, request: TrainRequest) -> Dataset:
@@ -145,10 +144,7 @@ def dense_row(workload: Workload, path: Path, seed: int, n_numbers: int | None, 
     network = training.train_conventional(config, dataset, recipe).network
     out.write_bytes(image.dumps(network))
     scores = {metric.name: round(score, 4) for metric, score in network_scores(network, dataset.test).items()}
-    return {
-        **_figures(scores, count(config.layer_sizes), network, dataset),
-        "learning_rate": recipe.learning_rate,
-    }
+    return {**_figures(scores, count(config.layer_sizes), network, dataset), "learning_rate": recipe.learning_rate}
 
 
 def best_rate(config: SpatialConfig, dataset: Dataset, recipe: Recipe) -> float:

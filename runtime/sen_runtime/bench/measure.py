@@ -203,13 +203,13 @@ def _score(
 ) -> tuple[Metric, float] | None:
     """Metric of the task on the data; None without targets.
 
-    Reconstruction errors are in units of the standardization in the metadata of the file.
+    Reconstruction errors are in units of the standardization, which an image or the metadata of the file have.
     """
     if data is None or (data.targets is None and data.task != RECONSTRUCTION):
         return None
-    kept, kind = even_choice(len(data.inputs), MAX_SCORED), of(data.task)
+    kept, kind, network = even_choice(len(data.inputs), MAX_SCORED), of(data.task), row.plan.artifact.network
     check_shapes(kind, row.input_shape, row.n_out)
-    units = stated_scaling(row)
+    units = (None if network is None else network.input_scaling) or stated_scaling(row)
 
     def run(x: FloatArray) -> FloatArray:
         return loops.outputs(session, _standardize(x, scaling), session.batch_size or min(len(x), SCORED_ROWS))
