@@ -169,14 +169,14 @@ def _neurons(
     for role, found in entries.items():
         changed[role] = []
         for index, entry in enumerate(found):
+            n, own = config.layer_sizes[index + 1], f"{role}.{index}"
             if role == "reset":
-                changed[role].append(_reset(entry, state[entry]))
+                changed[role].append(_reset(entry, state[entry], n))
                 continue
             array = to_float32_array(entry, state[entry]) if isinstance(entry, str) else np.array([entry], np.float32)
             if array.size == 1:
                 changed[role].append(float(array.reshape(())))
                 continue
-            n, own = config.layer_sizes[index + 1], f"{role}.{index}"
             if array.size != n or max(array.shape) != n:
                 raise CheckpointError(
                     f"tensor {quote_name(entry)} has shape {quote(list(array.shape))}; expected one number, or {[n]}"
@@ -189,14 +189,17 @@ def _neurons(
     return SpatialConfig.from_dict(values), single
 
 
-def _reset(name: Entry, content: object) -> str:
-    """Return the reset that snnTorch stores as a number."""
+def _reset(name: Entry, content: object, n_neurons: int) -> str:
+    """Return the reset of a layer that snnTorch stores as a number, or as the same number for each neuron."""
     tensor = check_tensor(name, content, "a number")
-    value = float(tensor.item()) if tensor.numel() == 1 else None
-    if value is None or value not in RESETS:
-        found = f"shape {quote(list(tensor.shape))}" if value is None else f"the value {value:g}"
-        raise CheckpointError(f"tensor {quote_name(name)} has {found}; expected 0 for subtract, or 1 for zero")
-    return RESETS[value]
+    values = [*set(tensor.flatten().tolist())] if tensor.numel() in (1, n_neurons) else []
+    if len(values) != 1 or values[0] not in RESETS:
+        found = f"the value {values[0]:g}" if len(values) == 1 else f"shape {quote(list(tensor.shape))}"
+        found = f"{len(values)} different values" if len(values) > 1 else found
+        raise CheckpointError(
+            f"tensor {quote_name(name)} has {found}; expected 0 for subtract, or 1 for zero, the same for all neurons"
+        )
+    return RESETS[values[0]]
 
 
 # --- shapes --------------------------------------------------------------------------------------

@@ -315,6 +315,17 @@ def test_constants_of_single_neurons(tmp_path: Path) -> None:
     assert last.beta == 1.0
 
 
+@pytest.mark.parametrize(("values", "reset"), [([1, 1, 1, 1, 1], "zero"), ([0, 1, 0, 0, 0], None), ([2] * 5, None)])
+def test_a_reset_of_single_neurons_is_that_of_their_layer(values: list[int], reset: str | None, tmp_path: Path) -> None:
+    text = GOOD + SPIKING + '[tensors.reset]\nnames = ["resets"]\n'
+    state = {**STATE, "resets": torch.tensor(values)}
+    if reset is None:
+        with pytest.raises(CheckpointError, match="resets"):
+            load(tmp_path, text, state)
+        return
+    assert checkpoints.to_network(load(tmp_path, text, state)).layers[0].neuron.reset == reset
+
+
 def test_two_positions_of_a_hidden_neuron(tmp_path: Path) -> None:
     names = [f"l{layer}.{end}" for layer in range(2) for end in ("source", "target")]
     state = {name: torch.rand(n, 3) for name, n in zip(names, (6, 5, 5, 2), strict=True)}
