@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sen_exporters.nir import hdf5
 from sen_exporters.nir.reader import stated_simulation, to_network
-from sen_runtime.engines import Engine, Model
+from sen_runtime.engines import Engine, Model, library
 from sen_runtime.engines.reference import ReferenceSession
 from sen_runtime.engines.session import read_model
 
@@ -25,7 +25,9 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> Ni
 
 def version() -> str:
     """Version of the package nir, which writes and reads the files."""
-    return str(hdf5.package("nir").version)
+    return str(library("nir", "nir").version)
 
 
-ENGINE = Engine("nir", (".nir",), load, version, is_on_demand=True, package="nir", pip_line=hdf5.PIP_LINE)
+ENGINE = Engine(
+    "nir", (".nir",), load, version, is_on_demand=True, package="nir", pip_line="pip install 'sen-edge[nir]'"
+)

@@ -18,6 +18,7 @@ from annotated_types import Gt, Lt, doc
 
 from sen_exporters.base import Artifact, Exporter, ExportOptions, NoFormError, check_float_activations, describe
 from sen_exporters.nir import hdf5
+from sen_runtime.engines import library
 from sen_runtime.ir.checks import Array, Parameter
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron
@@ -70,7 +71,7 @@ class NirExporter(Exporter):
             MissingExtraError: nir is not installed.
         """
         self.check(network, options)
-        nir = hdf5.package("nir")
+        nir = library("nir", "nir")
         nodes = {"input": nir.Input(np.array([network.n_in]))}
         for index, layer in enumerate(network.layers):
             nodes |= dict(_nodes(nir, f"layer{index}", layer, options.dt))
@@ -82,7 +83,7 @@ class NirExporter(Exporter):
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """Add `properties` to those of the file."""
-        graph = hdf5.package("nir").read(BytesIO(artifact.main))
+        graph = library("nir", "nir").read(BytesIO(artifact.main))
         return artifact.with_main(hdf5.dumps(graph, {**self.properties(artifact.main), **properties}))
 
     def properties(self, model: bytes) -> Mapping[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,16 +11,14 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sen_exporters.nir.texts import NirError, Texts
-from sen_runtime.errors import MissingExtraError, SenError
+from sen_runtime.engines import library
+from sen_runtime.errors import SenError
+from sen_runtime.ir.checks import Array
 from sen_runtime.memory_limits import require
 from sen_runtime.untrusted import listing, load_json, printable
 
-Array = NDArray[Any]
-
-PIP_LINE = "pip install 'sen-edge[nir]'"
 #: Key of the graph's metadata that holds the properties of a file of sen-edge: JSON of text by name.
 PROPERTIES = "sen_edge"
 #: Fields of the node types that are read; the others are refused by name.
@@ -73,19 +70,11 @@ class Graph:
     properties: Mapping[str, str]
 
 
-def package(name: str) -> Any:
-    """The module "nir" or "h5py"; a `MissingExtraError` where it is not installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        raise MissingExtraError(f"{name}, which .nir files need,", PIP_LINE) from None
-
-
 def dumps(graph: Any, properties: Mapping[str, str]) -> bytes:
     """The bytes of a file of a `nir.NIRGraph`, with these properties in its metadata."""
     graph.metadata = {PROPERTIES: json.dumps(dict(sorted(properties.items())))}
     buffer = BytesIO()
-    package("nir").write(buffer, graph)
+    library("nir", "nir").write(buffer, graph)
     return buffer.getvalue()
 
 
@@ -117,7 +106,7 @@ def read_properties(data: bytes) -> Mapping[str, str]:
 @contextmanager
 def _open(data: bytes) -> Iterator[Any]:
     """The root group of a file in memory; h5py raises any type for a damaged one."""
-    h5py = package("h5py")
+    h5py = library("nir", "h5py")
     try:
         with h5py.File(BytesIO(data), "r") as root:
             yield root
@@ -131,7 +120,7 @@ def _open(data: bytes) -> Iterator[Any]:
 def _child(group: Any, name: str) -> Any:
     """A member of a group in the same file: no link to another one is followed."""
     link = group.get(name, getlink=True)
-    if not isinstance(link, package("h5py").HardLink):
+    if not isinstance(link, library("nir", "h5py").HardLink):
         found = "is missing" if link is None else f"is a {type(link).__name__}; expected a value in this file"
         raise NirError(f"{printable(f'{group.name}/{name}', 200)} {found}")
     return group[name]
@@ -139,7 +128,7 @@ def _child(group: Any, name: str) -> Any:
 
 def _group(group: Any, name: str) -> Any:
     found = _child(group, name)
-    if not isinstance(found, package("h5py").Group):
+    if not isinstance(found, library("nir", "h5py").Group):
         raise NirError(f"{printable(found.name, 200)} is a {type(found).__name__}; expected a group")
     return found
 
@@ -147,7 +136,7 @@ def _group(group: Any, name: str) -> Any:
 def _dataset(group: Any, name: str) -> Any:
     """A dataset whose values are in the file and in proportion to the bytes that store them."""
     found, where = _child(group, name), printable(f"{group.name}/{name}", 200)
-    if not isinstance(found, package("h5py").Dataset) or found.shape is None:
+    if not isinstance(found, library("nir", "h5py").Dataset) or found.shape is None:
         raise NirError(f"{where} is a {type(found).__name__} without values; expected an array")
     creation = found.id.get_create_plist()
     filters = [creation.get_filter(index)[0] for index in range(creation.get_nfilters())]
@@ -171,7 +160,7 @@ def _read_array(group: Any, name: str) -> Array:
 def _read_texts(texts: Texts, group: Any, name: str, tail: tuple[int, ...], limit: int) -> list[str]:
     """Texts of a dataset `[rows, *tail]`, or of one without axes where `tail` is empty."""
     dataset, where = _dataset(group, name), printable(f"{group.name}/{name}", 200)
-    found = package("h5py").check_string_dtype(dataset.dtype)
+    found = library("nir", "h5py").check_string_dtype(dataset.dtype)
     if found is None or found.length is not None or dataset.shape[len(tail) > 0 :] != tail:
         raise NirError(f"{where} is {dataset.dtype} {list(dataset.shape)}; expected texts")
     if dataset.shape and len(dataset) > MAX_EDGES:

@@ -17,10 +17,10 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_exporters.nir.hdf5 import Array, Graph, Node
+from sen_exporters.nir.hdf5 import Graph, Node
 from sen_exporters.nir.texts import NirError
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Parameter
+from sen_runtime.ir.checks import Array, Parameter
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron
 from sen_runtime.ir.operators import Dense
