@@ -134,8 +134,9 @@ def test_the_file_means_the_same_to_a_simulator_of_nir(first: Lif, last: LeakyIn
 
 def test_float16_weights_and_properties_are_kept() -> None:
     network = random_network(np.random.default_rng(0), spiking=True, kinds=("dense",), reset="zero", dtype=np.float16)
-    artifact = EXPORTER.stamp(EXPORTER.export(network, NirOptions()), {"producer": "a test"})
+    artifact = EXPORTER.stamp(EXPORTER.export(network, NirOptions()), {"producer": "a test", "weights": "sparse 1x1"})
     assert EXPORTER.properties(artifact.main)["producer"] == "a test"
+    assert dict(read(artifact.main).metadata) == {**network.metadata, "producer": "a test"}  # its weights are dense
     assert read(artifact.main).layers[0].weight.w.dtype == np.float16
 
 

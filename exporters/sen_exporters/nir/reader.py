@@ -32,7 +32,7 @@ Doubles = NDArray[np.float64]
 ROUNDING = 2.0**-21
 #: Properties that are fields of a `Simulation`, or follow from a network.
 TIMING = ("dt", "timesteps", "input_coding", "readout")
-DERIVED = ("architecture",)
+DERIVED = ("architecture", "dtype", "macs", "nnz", "weights")
 
 
 @dataclass(frozen=True)
