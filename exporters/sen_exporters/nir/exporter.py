@@ -48,7 +48,7 @@ class NirExporter(Exporter):
     is_optional = True
 
     def check(self, network: Network, options: NirOptions) -> None:
-        """Refuse what has no node that computes the same."""
+        """Refuse networks without equivalent nodes."""
         check_float_activations(network, "NIR")
         if network.coding.is_computed:
             raise NoFormError(f"NIR has no node of the input coding {network.input_coding!r}", OTHERS)

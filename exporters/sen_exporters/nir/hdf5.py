@@ -82,7 +82,7 @@ def loads(data: bytes) -> Graph:
     """Read the graph in the content of a file.
 
     Raises:
-        NirError: the file is damaged, larger than it is stored, or has a node of another type; named in the message.
+        NirError: the file is damaged, claims more values than it stores, or has a node of another type.
         MemoryLimitError: the values need more memory than is available.
         MissingExtraError: h5py is not installed.
     """
@@ -172,8 +172,8 @@ def _read_node(texts: Texts, group: Any, name: str) -> Node:
     (kind,) = _read_texts(texts, group, "type", (), MAX_NAME)
     if kind not in FIELDS:
         raise NirError(
-            f"node {printable(name, 60)} is a {printable(kind, 60)}, which has no form here",
-            f"node types with one: {', '.join(FIELDS)}",
+            f"node {printable(name, 60)} is a {printable(kind, 60)}, which is not supported",
+            f"supported node types: {', '.join(FIELDS)}",
         )
     present = [field for field in FIELDS[kind] if field not in OPTIONAL or group.get(field, getlink=True) is not None]
     return Node(name, kind, {field: _read_array(group, field) for field in present})

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from sen_exporters.nir.hdf5 import Graph, Node
 from sen_exporters.nir.texts import NirError
-from sen_runtime.errors import NetworkError
+from sen_runtime.engines.steps import timesteps_of
+from sen_runtime.errors import EngineError, NetworkError
 from sen_runtime.ir.checks import Array, Parameter
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron
@@ -37,7 +38,7 @@ DERIVED = ("architecture", "dtype", "macs", "nnz", "weights")
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a NIR graph leaves to the program that runs it.
+    """Parameters of a simulation that a NIR graph does not have.
 
     Attributes:
         dt: time step in the unit of the time constants, seconds by convention.
@@ -54,7 +55,7 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Neurons of a node: the model of `u = v / gain`, with the gain of the output `[n]` where that is v."""
+    """Neurons of a node: the model of `u = v / gain`; `gain` `[n]` only where the output is v, else None."""
 
     neuron: Neuron
     gain: Doubles | None = None
@@ -63,13 +64,11 @@ class Dynamics:
 def stated_simulation(graph: Graph) -> Simulation | None:
     """The simulation in the properties of a file of sen-edge; None in other files and for perceptrons."""
     values = graph.properties
-    if "timesteps" not in values:
-        return None
     try:
-        return Simulation(
-            float(values["dt"]), int(values["timesteps"][:20]), values["input_coding"], values.get("readout")
-        )
-    except (KeyError, ValueError) as error:
+        if (timesteps := timesteps_of(values)) == 0:
+            return None
+        return Simulation(float(values["dt"]), timesteps, values["input_coding"], values.get("readout"))
+    except (EngineError, KeyError, ValueError) as error:
         raise NirError(f"its metadata state no valid {listing(TIMING)}: {error}") from None
 
 
@@ -112,7 +111,7 @@ def order(graph: Graph) -> list[Node]:
     after, before = dict[str, list[str]](), dict[str, list[str]]()
     for start, end in graph.edges:
         if start not in graph.nodes or end not in graph.nodes:
-            raise NirError(f"an edge goes from {listing([start])} to {listing([end])}; one of them is no node")
+            raise NirError(f"an edge goes from {listing([start])} to {listing([end])}; expected names of nodes")
         after.setdefault(start, []).append(end)
         before.setdefault(end, []).append(start)
     for name, node in graph.nodes.items():
@@ -152,19 +151,19 @@ def _layers(chain: Sequence[Node], simulation: Simulation | None) -> Iterator[La
 
 
 def _layer(affine: Node, neurons: Node | None, simulation: Simulation | None, *, is_last: bool) -> Layer:
-    with _named(affine):
-        weight, bias = _stored(affine.arrays["weight"]), affine.arrays.get("bias")
-        bias = None if bias is None else _stored(bias)
+    with _name_node(affine):
+        weight, bias = _to_storage(affine.arrays["weight"]), affine.arrays.get("bias")
+        bias = None if bias is None else _to_storage(bias)
         layer = Layer(Dense(weight), bias, Identity())
     if simulation is None:
         return layer
-    with _named(neurons or affine):
-        if neurons is None:  # its output is that of an integrator that keeps nothing
+    with _name_node(neurons or affine):
+        if neurons is None:  # an integrator with beta = 0 returns its input
             found = Dynamics(LeakyIntegrator(0.0))
         else:
             found = NEURONS[neurons.kind](neurons.arrays, len(weight), simulation.dt)
         if found.neuron.role == "readout" and not is_last:
-            raise NetworkError("does not spike; expected that of the last node only")
+            raise NetworkError("does not spike; expected such neurons as the last node only")
         if found.gain is not None:
             gain = found.gain
             weight = (weight * gain[:, np.newaxis]).astype(np.float32)
@@ -173,7 +172,7 @@ def _layer(affine: Node, neurons: Node | None, simulation: Simulation | None, *,
 
 
 @contextmanager
-def _named(node: Node) -> Iterator[None]:
+def _name_node(node: Node) -> Iterator[None]:
     """Add the node to errors of its values."""
     try:
         yield
@@ -181,7 +180,7 @@ def _named(node: Node) -> Iterator[None]:
         raise NirError(f"{node}: {error.message}", error.hint) from error
 
 
-def _stored(array: Array) -> Array:
+def _to_storage(array: Array) -> Array:
     """Weights in a type of `sen_runtime.ir`: float16 as it is, others in float32."""
     with np.errstate(over="ignore"):  # values beyond float32 are refused by the operator
         return array if array.dtype == np.float16 else array.astype(np.float32)
@@ -210,7 +209,7 @@ def _i(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
 
 
 def _threshold(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
-    """A neuron that keeps nothing spikes where its current is above the threshold."""
+    """With beta = 0, a neuron spikes where its current is above the threshold."""
     del dt
     return Dynamics(Lif(0.0, _parameter(_values(arrays, "threshold", size)), "zero"))
 
@@ -237,13 +236,12 @@ def _leak(arrays: Mapping[str, Array], size: int, dt: float) -> tuple[Doubles, D
     """Decay and gain per step, `[n]` each."""
     _require_zero(arrays, "v_leak")
     tau, r = _values(arrays, "tau", size), _values(arrays, "r", size)
-    beta = 1 - dt / tau if (tau > 0).all() else np.array([-1.0])
-    if (beta < -ROUNDING).any():
+    if (tau <= 0).any() or (dt / tau > 1 + ROUNDING).any():
         raise NetworkError(
             f"tau is {tau.min():g} and dt {dt:g}; expected tau >= dt, for a decay of 1 - dt/tau per step",
             "state the dt of the program that wrote the file",
         )
-    return np.maximum(beta, 0), _snap(r * dt / tau)
+    return np.maximum(1 - dt / tau, 0), _snap(r * dt / tau)
 
 
 def _snap(gain: Doubles) -> Doubles:
