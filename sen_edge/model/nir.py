@@ -21,7 +21,7 @@ from sen_edge.model.parameters import AppliedMap
 from sen_edge.schema import MAX_BYTES, Positive, Schema, load_toml, parse
 from sen_exporters.nir import hdf5
 from sen_exporters.nir.reader import Simulation, stated_simulation, to_network
-from sen_exporters.nir.texts import NirError
+from sen_exporters.nir.strings import NirError
 from sen_runtime.ir.network import Network
 from sen_runtime.untrusted import read_regular
 
@@ -42,7 +42,7 @@ def load_nir(path: Path, map_path: Path | None = None) -> tuple[Network, str, Ap
     """Read the network of a NIR graph, the hash of the file, and the map that was applied.
 
     Raises:
-        NirError: the file is missing or damaged, a node has no form, or a map is missing or not valid.
+        NirError: the file is missing or damaged, a node is not supported, or a map is missing or not valid.
         UsageError: a map for a graph that states its time step.
     """
     data = read_regular(path, error=NirError)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -20,7 +21,7 @@ from sen_exporters.nir import hdf5
 from sen_exporters.nir.engine import ENGINE
 from sen_exporters.nir.exporter import NirExporter, NirOptions
 from sen_exporters.nir.reader import Simulation, stated_simulation, to_network
-from sen_exporters.nir.texts import NirError
+from sen_exporters.nir.strings import NirError
 from sen_runtime import reference
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.ir.int8 import Grid
@@ -380,8 +381,8 @@ def test_every_byte_can_be_wrong(tmp_path: Path) -> None:
 
 def test_the_extra_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = write(tmp_path / "a.nir", nir.Linear(ONES))
-    monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-    monkeypatch.setitem(__import__("sys").modules, "nir", None)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.setitem(sys.modules, "nir", None)
     for call in (lambda: load(path), lambda: export(LINEAR), ENGINE.version):
         with pytest.raises(MissingExtraError) as raised:
             call()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from sen_exporters.nir.texts import NirError, Texts
+from sen_exporters.nir.strings import NirError, Strings
 from sen_runtime.engines import library
 from sen_runtime.errors import SenError
 from sen_runtime.ir.checks import Array
@@ -91,16 +91,16 @@ def loads(data: bytes) -> Graph:
         stored = _group(graph, "nodes")
         if len(stored) > MAX_NODES:
             raise NirError(f"has {len(stored):,} nodes; expected at most {MAX_NODES:,}")
-        texts = Texts(data)
-        nodes = {name: _read_node(texts, _group(stored, name), name) for name in stored}
-        ends = _read_texts(texts, graph, "edges", (2,), MAX_NAME)
-        return Graph(nodes, tuple(zip(ends[::2], ends[1::2], strict=True)), _read_properties(texts, graph))
+        strings = Strings(data)
+        nodes = {name: _read_node(strings, _group(stored, name), name) for name in stored}
+        ends = _read_strings(strings, graph, "edges", (2,), MAX_NAME)
+        return Graph(nodes, tuple(zip(ends[::2], ends[1::2], strict=True)), _read_properties(strings, graph))
 
 
 def read_properties(data: bytes) -> Mapping[str, str]:
     """Properties in a file of sen-edge; empty for those of other tools. Errors as for `loads`."""
     with _open(data) as root:
-        return _read_properties(Texts(data), _group(root, "node"))
+        return _read_properties(Strings(data), _group(root, "node"))
 
 
 @contextmanager
@@ -157,19 +157,19 @@ def _read_array(group: Any, name: str) -> Array:
     return np.asarray(dataset[()])
 
 
-def _read_texts(texts: Texts, group: Any, name: str, tail: tuple[int, ...], limit: int) -> list[str]:
-    """Texts of a dataset `[rows, *tail]`, or of one without axes where `tail` is empty."""
+def _read_strings(strings: Strings, group: Any, name: str, tail: tuple[int, ...], limit: int) -> list[str]:
+    """Strings of a dataset `[rows, *tail]`, or of one without axes where `tail` is empty."""
     dataset, where = _dataset(group, name), printable(f"{group.name}/{name}", 200)
     found = library("nir", "h5py").check_string_dtype(dataset.dtype)
     if found is None or found.length is not None or dataset.shape[len(tail) > 0 :] != tail:
-        raise NirError(f"{where} is {dataset.dtype} {list(dataset.shape)}; expected texts")
+        raise NirError(f"{where} is {dataset.dtype} {list(dataset.shape)}; expected strings")
     if dataset.shape and len(dataset) > MAX_EDGES:
         raise NirError(f"{where} has {len(dataset):,} rows; expected at most {MAX_EDGES:,}")
-    return texts.read(dataset, where, limit)
+    return strings.read(dataset, where, limit)
 
 
-def _read_node(texts: Texts, group: Any, name: str) -> Node:
-    (kind,) = _read_texts(texts, group, "type", (), MAX_NAME)
+def _read_node(strings: Strings, group: Any, name: str) -> Node:
+    (kind,) = _read_strings(strings, group, "type", (), MAX_NAME)
     if kind not in FIELDS:
         raise NirError(
             f"node {printable(name, 60)} is a {printable(kind, 60)}, which is not supported",
@@ -179,13 +179,13 @@ def _read_node(texts: Texts, group: Any, name: str) -> Node:
     return Node(name, kind, {field: _read_array(group, field) for field in present})
 
 
-def _read_properties(texts: Texts, graph: Any) -> Mapping[str, str]:
+def _read_properties(strings: Strings, graph: Any) -> Mapping[str, str]:
     if graph.get("metadata", getlink=True) is None:
         return {}
     metadata, where = _group(graph, "metadata"), f"metadata {PROPERTIES}"
     if metadata.get(PROPERTIES, getlink=True) is None:
         return {}
-    (text,) = _read_texts(texts, metadata, PROPERTIES, (), MAX_PROPERTIES)
+    (text,) = _read_strings(strings, metadata, PROPERTIES, (), MAX_PROPERTIES)
     found = load_json(text, where, error=NirError)
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
         raise NirError(f"{where} is no table of text")

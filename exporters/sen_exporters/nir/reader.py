@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_exporters.nir.hdf5 import Graph, Node
-from sen_exporters.nir.texts import NirError
+from sen_exporters.nir.strings import NirError
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineError, NetworkError
 from sen_runtime.ir.checks import Array, Parameter
@@ -76,7 +76,7 @@ def to_network(graph: Graph, simulation: Simulation | None = None) -> Network:
     """The network of a graph; one that spikes needs the simulation.
 
     Raises:
-        NirError: the graph has no form as a network; the message names the node.
+        NirError: the graph is no chain of supported nodes; the message names the node.
     """
     source, *chain, sink = order(graph)
     neurons = [node for node in chain if node.kind in NEURONS]
