@@ -37,7 +37,7 @@ class SavedModel:
     Attributes:
         file: name.
         data: content.
-        source: `file` and `sha256` of the file that the model was loaded from.
+        source: `file` and `sha256` of the file that the model was first saved from.
         network: as stored.
         summary: of the model.
         metadata: text in the file.

@@ -209,8 +209,7 @@ class Model(Displayed):
             None if self.checkpoint is None else self.checkpoint.config.to_dict(),
         )
         paths = map(Path, [exports] if isinstance(exports, (str, Path)) else exports)
-        hashes = {self.origin.sha256}
-        return pretrained.write(Path(folder), saved, paths, hashes, license_id=license_id, force=force)
+        return pretrained.write(Path(folder), saved, paths, self.origin.sha256, license_id=license_id, force=force)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Model:
@@ -276,19 +275,18 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
     Raises:
         CheckpointError: see `sen_edge.model.checkpoint.load`; or unknown suffix.
         ImageError: the image is missing or damaged.
-        NirError: the graph is missing or damaged, or has a node without a form.
+        NirError: the graph is missing or damaged, or has a node that is not supported.
         MissingExtraError: a graph, and the extra nir is not installed.
         NetworkError: coincident neurons in a layer with a stored pattern.
-        UsageError: a map for an image.
+        UsageError: a map for an image or a folder.
     """
     path, map_path = Path(path), None if map_path is None else Path(map_path)
+    if map_path is not None and (path.is_dir() or path.suffix == IMAGE_SUFFIX):
+        found = "a folder" if path.is_dir() else "an image"
+        raise UsageError(f"--map is for foreign checkpoints and NIR graphs; {path} is {found}", hint="leave it out")
     if path.is_dir():
-        if map_path is not None:
-            raise UsageError(f"--map is for foreign checkpoints; {path} is a folder", hint="leave it out")
         return _load_folder(path)
     if path.suffix == IMAGE_SUFFIX:
-        if map_path is not None:
-            raise UsageError(f"--map is for foreign checkpoints; {path} is an image", hint="leave it out")
         data = read_regular(path, error=ImageError)  # once, so that hash and network belong together
         try:
             return Model(restore_input(image.loads(data)), hashlib.sha256(data).hexdigest(), path=path)

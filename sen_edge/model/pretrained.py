@@ -93,12 +93,14 @@ def write(
     folder: Path,
     saved: SavedModel,
     exports: Iterable[Path],
-    hashes: Collection[str],
+    sha256: str,
     *,
     license_id: str | None,
     force: bool,
 ) -> list[Path]:
     """Write a folder, all or nothing; other files in it, such as those of git, stay. See `Model.save_pretrained`.
+
+    `sha256` is the hash of the file that the model was loaded from.
 
     Raises:
         UsageError, OutputError: see `read_exports`; or invalid `license_id`.
@@ -107,7 +109,7 @@ def write(
     if license_id is not None and not LICENSE_ID.fullmatch(license_id):
         raise UsageError(f"license_id is {quote(license_id)}; expected an identifier such as apache-2.0")
     refuse_existing(folder, (saved.file, CONFIG, CARD), force=force)
-    manifests, artifacts = read_exports(exports, {*hashes, saved.source["sha256"], saved.sha256})
+    manifests, artifacts = read_exports(exports, {sha256, saved.source["sha256"], saved.sha256})
     name = folder.resolve().name
     try:
         card = Card(name, saved, manifests, license_id).text()
