@@ -1,7 +1,4 @@
-"""Sessions of TFLite files, in either interpreter.
-
-Inputs and outputs are float32 even where the model's own are int8: they are converted to and from the model's grid.
-"""
+"""TFLite files in ai-edge-litert and tflite-runtime."""
 
 from __future__ import annotations
 
@@ -13,19 +10,15 @@ import numpy as np
 
 from sen_runtime.engines import Engine
 from sen_runtime.engines.session import Array, Float32Array, Model, read_model
-from sen_runtime.engines.steps import GraphSession
 from sen_runtime.engines.tflite_file import check_signature, read_properties
+from sen_runtime.engines.tflite_session import GridSession
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.untrusted import printable
 
 
-class TfliteSession(GraphSession):
-    """A TFLite model.
-
-    Attributes:
-        grids: integer grids of inputs and outputs, by name.
-    """
+class TfliteSession(GridSession):
+    """A TFLite model in an interpreter with `tf.lite.Interpreter`'s interface."""
 
     def __init__(self, interpreter: Any, properties: dict[str, str], *, allow_nonfinite: bool = False) -> None:
         self._inputs, self._outputs = _signature(interpreter)
@@ -42,14 +35,10 @@ class TfliteSession(GraphSession):
         self._rows_allocated = int(shape[0])
         self.batch_size = None if signature[0] < 0 else self._rows_allocated
 
-    def _release(self) -> None:
-        self.interpreter = None
-
     def _bare_call(self, x: Float32Array) -> Callable[[], Array]:
         """Set, invoke, get; the tensors have the shape of `x`."""
         given, taken = self._inputs["input"]["index"], self._outputs["output"]["index"]
-        grid = self.grids.get("input")
-        stored = x if grid is None else grid.quantize(x)
+        stored = self._to_stored("input", x)
 
         def call(interpreter: Any = self.interpreter) -> Array:
             interpreter.set_tensor(given, stored)
@@ -59,25 +48,19 @@ class TfliteSession(GraphSession):
 
         return call
 
-    def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        try:
-            if len(feeds["input"]) != self._rows_allocated:
-                self._resize(feeds)
-            for name, x in feeds.items():
-                grid = self.grids.get(name)
-                stored = np.ascontiguousarray(x, np.float32) if grid is None else grid.quantize(x)
-                self.interpreter.set_tensor(self._inputs[name]["index"], stored)
-            self.interpreter.invoke()
-        except (ValueError, RuntimeError) as error:
-            raise EngineError(f"TFLite refused the input: {printable(str(error))}") from error
-        values = {name: self.interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
-        return {name: self.grids[name].dequantize(x) if name in self.grids else x for name, x in values.items()}
+    def _invoke(self, stored: dict[str, Array]) -> dict[str, Array]:
+        if len(stored["input"]) != self._rows_allocated:
+            self._resize(stored)
+        for name, x in stored.items():
+            self.interpreter.set_tensor(self._inputs[name]["index"], x)
+        self.interpreter.invoke()
+        return {name: self.interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
 
-    def _resize(self, feeds: dict[str, Array]) -> None:
-        for name, x in feeds.items():
+    def _resize(self, stored: dict[str, Array]) -> None:
+        for name, x in stored.items():
             self.interpreter.resize_tensor_input(self._inputs[name]["index"], x.shape)
         self.interpreter.allocate_tensors()
-        self._rows_allocated = len(feeds["input"])
+        self._rows_allocated = len(stored["input"])
 
 
 def engine_of(name: str, package: str, library: Callable[[], Any], **fields: Any) -> Engine:

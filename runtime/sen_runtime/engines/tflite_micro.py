@@ -1,6 +1,6 @@
 """TFLite files in TFLite Micro, the interpreter of microcontrollers, here with its plain and slow kernels.
 
-pip's `tflite-micro` has wheels for x86-64 Linux. Inputs and outputs are float32 even where the model's own are int8.
+pip's `tflite-micro` has wheels for x86-64 Linux.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from sen_runtime.engines import Engine, library
 from sen_runtime.engines.session import Array, Float32Array, Model, read_model
-from sen_runtime.engines.steps import GraphSession
 from sen_runtime.engines.tflite_file import check_signature, read_properties
+from sen_runtime.engines.tflite_session import GridSession
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.untrusted import printable, quote
@@ -26,7 +26,7 @@ _library = partial(library, NAME, "tflite_micro.python.tflite_micro.runtime")
 MIN_ARENA, ARENA_PER_BYTE = 1 << 20, 10
 
 
-class MicroSession(GraphSession):
+class MicroSession(GridSession):
     """A TFLite model in TFLite Micro; inputs and outputs are numbered in the order of the subgraph."""
 
     def __init__(self, interpreter: Any, model: Any, properties: dict[str, str], *, allow_nonfinite: bool) -> None:
@@ -42,11 +42,8 @@ class MicroSession(GraphSession):
         self.grids = {name: _grid(each) for name, each in details.items() if each["dtype"] is not np.float32}
         self.interpreter, self.batch_size = interpreter, shape[0]
 
-    def _release(self) -> None:
-        self.interpreter = None
-
     def _bare_call(self, x: Float32Array) -> Callable[[], Array]:
-        stored, given, taken = self._stored("input", x), self._inputs["input"], self._outputs["output"]
+        stored, given, taken = self._to_stored("input", x), self._inputs["input"], self._outputs["output"]
 
         def call(interpreter: Any = self.interpreter) -> Array:
             interpreter.set_input(stored, given)
@@ -56,18 +53,11 @@ class MicroSession(GraphSession):
 
         return call
 
-    def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        try:
-            for name, x in feeds.items():
-                self.interpreter.set_input(self._stored(name, x), self._inputs[name])
-            self.interpreter.invoke()
-        except (ValueError, RuntimeError) as error:
-            raise EngineError(f"TFLite Micro refused the input: {printable(str(error))}") from error
-        values = {name: self.interpreter.get_output(at) for name, at in self._outputs.items()}
-        return {name: self.grids[name].dequantize(x) if name in self.grids else x for name, x in values.items()}
-
-    def _stored(self, name: str, x: Array) -> Array:
-        return self.grids[name].quantize(x) if name in self.grids else np.ascontiguousarray(x, np.float32)
+    def _invoke(self, stored: dict[str, Array]) -> dict[str, Array]:
+        for name, x in stored.items():
+            self.interpreter.set_input(x, self._inputs[name])
+        self.interpreter.invoke()
+        return {name: self.interpreter.get_output(at) for name, at in self._outputs.items()}
 
 
 def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> MicroSession:
