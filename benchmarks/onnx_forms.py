@@ -37,7 +37,7 @@ EXPORTER = OnnxExporter()
 def spatial(rng: np.random.Generator, d: int, exponent: float) -> Network:
     """Build 784-512-10 from positions."""
     sizes, positions = (784, 512, 10), []
-    for index, n in enumerate((784, 512, 10)):
+    for index, n in enumerate(sizes):
         positions.append(rng.normal(0, 1, (n, d)).astype(np.float32))
         positions[-1][:, -1] = index
     layers = []

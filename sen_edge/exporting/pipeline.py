@@ -85,7 +85,7 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
         _refuse_default_outputs(model, out_dir, exporters, options, request, calibration)
     model = _compress(model, request, progress)
     baseline = model if model.quantization is None else model.quantization.baseline
-    model = _lower(model, request, calibration, _granularity(request, options))
+    model = _lower(model, request, calibration, options)
     exporters, formless = _split_by_form(exporters, model.network, request, options)
     _refuse_outputs(model, out_dir, exporters, options, force=request.force)
     numbers, n_stages = count(), 2 * len(exporters) + 1
@@ -123,13 +123,9 @@ def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model
     return compress(model, wanted, calibration=inputs, dataset=dataset, progress=progress).model
 
 
-def _granularity(request: ExportRequest, options: Mapping[str, ExportOptions]) -> str:
-    """Return "tensor" if a target needs one scale of int8 weights per matrix, else "channel"."""
-    needed = {each.granularity for each in options.values()} if request.dtype == "int8" else {"channel"}
-    return "tensor" if "tensor" in needed else "channel"
-
-
-def _lower(model: Model, request: ExportRequest, calibration: Calibration | None, granularity: str) -> Model:
+def _lower(
+    model: Model, request: ExportRequest, calibration: Calibration | None, options: Mapping[str, ExportOptions]
+) -> Model:
     """Materialize, place the standardization, and quantize; reject contradictory requests."""
     quantization = model.quantization
     if request.weights == "coordinates":
@@ -139,9 +135,10 @@ def _lower(model: Model, request: ExportRequest, calibration: Calibration | None
     else:
         model = _derive(model, materialize(model.network))
     model = _derive(model, preprocessing.fold_scalings(model.network, request))
-    model = (
-        model if request.dtype == "float32" else quantize(model, request.dtype, calibration, granularity=granularity)
-    )
+    if request.dtype != "float32":
+        is_per_matrix = request.dtype == "int8" and any(each.granularity == "tensor" for each in options.values())
+        granularity = "tensor" if is_per_matrix else "channel"
+        model = quantize(model, request.dtype, calibration, granularity=granularity)
     return _derive(model, preprocessing.finish(model.network, request))
 
 
@@ -306,7 +303,7 @@ def _refuse_default_outputs(
     try:
         _refuse_outputs(model, out_dir, exporters, options, force=request.force)
     except OutputError:
-        network, accepting = _lower(model, request, calibration, _granularity(request, options)).network, []
+        network, accepting = _lower(model, request, calibration, options).network, []
         for target in exporters:
             with suppress(ExportError):
                 target.check(network, options[target.name])

@@ -94,8 +94,10 @@ def to_int8(
 
 def _fits_grid(name: str, values: Array) -> bool:
     """Whether an int8 grid can contain all values `[n]` of a parameter, those of `equalize`."""
-    shares = values / values.min() if name == "threshold" else np.array([np.inf])
-    return bool(np.all(shares == np.rint(shares)) and shares.max() <= MEMBRANE_STEPS[-1])
+    if name != "threshold":
+        return False
+    multiples = values / values.min()
+    return bool(np.all(multiples == np.rint(multiples)) and multiples.max() <= MEMBRANE_STEPS[-1])
 
 
 @dataclass(frozen=True)

@@ -96,10 +96,10 @@ class TfliteExporter(Exporter):
     def engines(self, model: bytes) -> tuple[str, ...]:
         """Interpreters that the file is for."""
         properties = read_properties(model)
-        engines = ENGINES_OF.get(properties.get("tflite_target", "any"), ("litert", "tflite-runtime"))
-        has_wide_membrane = (properties.get("snn"), "membrane" in properties.get("readout", "")) == ("step", True)
-        is_micro = "tflite-micro" in engines
-        return tuple(name for name in engines if not (is_micro and has_wide_membrane and name == "tflite-runtime"))
+        target = properties.get("tflite_target", "any")
+        if target == "micro" and properties.get("snn") == "step" and "membrane" in properties.get("readout", ""):
+            return ("tflite-micro", "litert")  # tflite-runtime lacks int16 membranes, see `check`
+        return ENGINES_OF.get(target, ("litert", "tflite-runtime"))
 
     def instrument(self, model: bytes) -> bytes:
         """Add `layerN/activation [batch, n]` of every layer but the last as an output.

@@ -102,7 +102,7 @@ class Signal:
 
     @property
     def version(self) -> int:
-        """Version of operators on such values, in 16 bits unless `WIDE_VERSIONS` has another."""
+        """Version of operators on such values; `WIDE_VERSIONS` has others for int16."""
         return 1 if self.grid is None else 2
 
     def named(self, name: str) -> Signal:

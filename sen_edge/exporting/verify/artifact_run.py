@@ -50,7 +50,7 @@ class ArtifactRun:
             raise EngineError(f"no value {missing[0]}")
         *hidden, last = (np.concatenate([values[name][:kept] for values, kept in results]) for name in names)
         if self.has_scaled_layers:
-            hidden = [_unscale(*pair) for pair in zip(hidden, expected, strict=False)]
+            hidden = [_unscale(actual, wanted) for actual, wanted in zip(hidden, expected[:-1], strict=True)]
         return [*hidden, last]
 
 
