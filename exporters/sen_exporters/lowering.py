@@ -63,7 +63,7 @@ class Operators(Protocol[V]):
         """Membrane `[rows, size]` that a caller provides, with the rows of `x`."""
 
     def time_first(self, x: V, network: Network, name: str) -> V:
-        """Sequences `[batch, T, n]` as `[T * batch, n]`."""
+        """Sequences `[batch, T, n]` in the layout of `join`."""
 
     def floor(self, x: V, name: str) -> V:
         """The largest integers up to `x`."""
@@ -72,7 +72,7 @@ class Operators(Protocol[V]):
         """Columns of `parts`, one part after the other."""
 
     def join(self, parts: Sequence[V], name: str) -> V:
-        """Rows of `parts`, one part after the other."""
+        """Values of all steps as one, by a layout of the format: `[T * batch, n]` or `[batch, T, n]`."""
 
     def split(self, joined: V, names: Sequence[str]) -> list[V]:
         """The inverse of `join`."""

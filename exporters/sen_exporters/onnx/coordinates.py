@@ -134,7 +134,7 @@ def _power(graph: GraphBuilder, prefix: str, squared: str, exponent: float) -> s
 
 
 def _binary_digits(x: float) -> list[int]:
-    """Exponents k such that x is the sum of all 2^k, the max first."""
+    """Exponents k of the powers of two 2^k whose sum is x, in descending order."""
     numerator, denominator = x.as_integer_ratio()
     shift = denominator.bit_length() - 1
     return [k - shift for k in reversed(range(numerator.bit_length())) if numerator >> k & 1]

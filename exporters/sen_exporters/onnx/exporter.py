@@ -66,7 +66,10 @@ class OnnxExporter(Exporter):
         self.check(network, options)
         model = build(network, options)
         _check_size(model.ByteSize())
-        return Artifact(self.name, {self.main_file(options): _serialize(_check_model(model))})
+        inferred = _check_model(model)
+        # shapes in a file of dynamic batch would keep a reader from choosing a batch
+        kept = model if options.batch_size is None else inferred
+        return Artifact(self.name, {self.main_file(options): _serialize(kept)})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """Add `properties` to the metadata_props, sorted by key."""
@@ -121,20 +124,15 @@ def _check_size(size: int) -> None:
 
 
 def _check_model(model: ModelProto) -> ModelProto:
-    """The checked model, with the shapes of all values, which some readers of ONNX do not infer.
-
-    Those of a dynamic batch are left out: they would keep a reader from choosing a batch.
-    """
+    """The checked model, with the shapes of all values, which some readers of ONNX do not infer."""
     try:
         onnx.checker.check_model(model, full_check=True)
-        inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"the graph is not valid ONNX: {error}",
             hint="this is a defect of sen-edge: please report it",
         ) from error
-    has_batch = model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
-    return inferred if has_batch else model
 
 
 def _parse(model: bytes) -> ModelProto:
