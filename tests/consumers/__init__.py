@@ -1,1 +1,1 @@
-"""Exported files in the tools of others: see docs/reference/consumers.md."""
+"""Exported files in third-party tools: see docs/reference/consumers.md."""

@@ -1,4 +1,4 @@
-"""Exported files in the tools of others, as recorded."""
+"""Exported files in third-party tools, as recorded."""
 
 from __future__ import annotations
 
