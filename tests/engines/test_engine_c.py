@@ -9,7 +9,7 @@ import pytest
 
 from sen_runtime.engines import c as engine
 from sen_runtime.errors import EngineError, MissingExtraError
-from tests.exporters.test_c_exporter import export, small
+from tests.support.c_exports import export, small
 
 #: What it builds is not for this machine.
 IMPOSTOR = 'for last; do :; done; case "$last" in *.so) echo "no library" > "$last";; esac'

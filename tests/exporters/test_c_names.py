@@ -9,7 +9,7 @@ import pytest
 
 from sen_exporters.base import ExportError
 from sen_exporters.c.exporter import RESERVED, COptions, identifier
-from tests.exporters.test_c_exporter import EXPORTER, compile_and_run, export, small
+from tests.support.c_exports import EXPORTER, compile_and_run, export, small
 
 COMPILERS = [name for name in ("gcc", "clang", "arm-none-eabi-gcc") if shutil.which(name)]
 #: Of C99, and of POSIX.

@@ -19,7 +19,7 @@ from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Network, feature_ranges
 from sen_runtime.ir.standardization import Standardization
-from tests.exporters.test_c_exporter import SHARED, STRICT, assert_flash, compile_and_run, export
+from tests.support.c_exports import SHARED, STRICT, assert_flash, compile_and_run, export
 from tests.support.networks import random_input, random_network, stream
 from tests.support.scalings import raw_input, scaled
 

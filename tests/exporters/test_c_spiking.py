@@ -12,10 +12,10 @@ from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.ir.network import READOUTS, Network
 from sen_runtime.ir.standardization import Standardization
-from tests.exporters.test_c_exporter import SHARED, export
 from tests.exporters.test_c_scaling import passes
 from tests.exporters.test_codings import COMPUTED, coded, draw
 from tests.exporters.test_neuron_parameters import RESET_CASES, draw_inputs, make
+from tests.support.c_exports import SHARED, export
 from tests.support.networks import stream
 
 
