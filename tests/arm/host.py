@@ -36,7 +36,7 @@ NAMES = ("mnist-mlp-d3.pt", "mnist-mlp-d32.pt", "mnist-snn-d32.pt")
 #: Engines that multiply int8 weights in integers.
 ROUNDING = ("litert", "native", "tflite-runtime")
 #: Tests that the device can run: they need neither torch nor onnx, nor what conftest.py makes with them.
-TESTS = ("tests/engines/test_native.py", "tests/ir/test_reference.py")
+TESTS = ("tests/engines/test_native.py", "tests/engines/test_native_hostile.py", "tests/ir/test_reference.py")
 #: Inputs of each checkpoint, and how many of these, the first, are drawn like those that int8 is fitted to.
 INPUTS, DRAWN = 96, 48
 #: A process that takes longer hangs; the slowest needs half a minute.
