@@ -1,55 +1,32 @@
 """`sen_bench`, and the record that `sen-runtime record` computes from its output."""
 
-import ctypes
 import errno
 import itertools
 import json
 import os
 import re
 import resource
-import shutil
 import signal
-import struct
 import subprocess
-import sys
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sen_edge.passes.quantize import to_int8_weights
-from sen_runtime import __version__, cli
+from sen_runtime import cli
 from sen_runtime import format as image
 from sen_runtime.bench import device, measure, raw
 from sen_runtime.bench.compare import compare
-from sen_runtime.bench.evaluate import evaluate
 from sen_runtime.bench.loops import random_inputs
 from sen_runtime.bench.plan import BenchRequest
 from sen_runtime.bench.raw import RawError
 from sen_runtime.engines import native
-from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Network
-from tests.cross import harness
-from tests.support import bench_record
 from tests.support.bench import Machine, await_work
-from tests.support.clibrary import LIBRARY, STRICT, cmake_target, compile_c
-from tests.support.images import HOSTILE
-from tests.support.networks import random_input, random_network
+from tests.support.networks import random_input
+from tests.support.sen_bench import SHORT, Bench, blocks_of, record_of, recorded
 
-TOOLS = LIBRARY / "tools"
-SOURCES = sorted(TOOLS.glob("*.c"))
-POSIX = ("-D_POSIX_C_SOURCE=200809L", "-D_FILE_OFFSET_BITS=64", "-I", LIBRARY / "include")
-SANITIZERS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
-SHORT = ("--seconds", "0.1")
-SIZES = (24, 16, 5)
-PT_INTERP = 3
 #: `vcgencmd` of a board that slows down during the run.
 SLOWING = """#!/bin/sh
 case "$1" in
@@ -60,113 +37,6 @@ get_throttled)
 measure_clock) echo "frequency(48)=1500398464";;
 esac
 """
-
-Bench = Callable[..., subprocess.CompletedProcess[bytes]]
-Blocks = list[tuple[str, bytes]]
-
-
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """sen_bench for this machine."""
-    return cmake_target("sen_bench", tmp_path_factory.mktemp("bench")) / "sen_bench"
-
-
-@pytest.fixture(scope="session")
-def checked_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """sen_bench under AddressSanitizer and UndefinedBehaviorSanitizer."""
-    path = tmp_path_factory.mktemp("checked") / "sen_bench"
-    compile_c("gcc", *STRICT, *SANITIZERS, *POSIX, *SOURCES, *sorted((LIBRARY / "src").glob("*.c")), "-lm", "-o", path)
-    return path
-
-
-@pytest.fixture
-def bench(program: Path, tmp_path: Path) -> Bench:
-    """Run sen_bench in the test's own folder, its output in `bench.raw`."""
-
-    def run(*arguments: object, before: tuple[str, ...] = (), **others: Any) -> subprocess.CompletedProcess[bytes]:
-        words = [argument if isinstance(argument, bytes) else str(argument) for argument in arguments]
-        with (tmp_path / "bench.raw").open("wb") as out:
-            return subprocess.run(
-                [*before, program, *words], stdout=out, stderr=subprocess.PIPE, cwd=tmp_path, timeout=120, **others
-            )
-
-    return run
-
-
-@pytest.fixture(scope="session")
-def images() -> dict[str, Network]:
-    """Networks by the name of the file, without `.sen`, that they are in."""
-    rng = np.random.default_rng(0)
-    mlp = random_network(rng, kinds=("dense",), sizes=SIZES)
-    return {
-        "mlp": mlp,
-        "int8": to_int8_weights(mlp),
-        "ranged": replace(mlp, metadata={"input_range": "-2.5 8", "producer": 'a "quote"'}),
-        "hex": replace(mlp, metadata={"input_range": "0x1p1 0x1p2"}),  # no range in Python
-        "other": random_network(rng, kinds=("dense",), sizes=SIZES),
-        "wide": random_network(rng, kinds=("dense",), sizes=(25, 5)),
-        "snn": random_network(rng, spiking=True, kinds=("sparse",), sizes=SIZES, timesteps=4),
-        "train": random_network(rng, spiking=True, kinds=("sparse",), sizes=SIZES, input_coding="spikes"),
-    }
-
-
-@pytest.fixture
-def models(images: dict[str, Network], tmp_path: Path) -> dict[str, Network]:
-    """The same, written to the test's own folder."""
-    for name, network in images.items():
-        (tmp_path / f"{name}.sen").write_bytes(image.dumps(network))
-    return images
-
-
-@pytest.fixture(scope="session")
-def recording_path(program: Path, images: dict[str, Network], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of two rows."""
-    folder = tmp_path_factory.mktemp("recording")
-    for name in ("mlp", "int8"):
-        (folder / f"{name}.sen").write_bytes(image.dumps(images[name]))
-    with (folder / "bench.raw").open("wb") as out:
-        subprocess.run([program, "mlp.sen", "int8.sen", *SHORT], cwd=folder, check=True, stdout=out)
-    return folder / "bench.raw"
-
-
-@pytest.fixture(scope="session")
-def recording(recording_path: Path) -> bytes:
-    """Its bytes."""
-    return recording_path.read_bytes()
-
-
-def blocks_of(content: bytes) -> Blocks:
-    """Kind and bytes of each block of a file."""
-    found, at = [], content.index(b"\n") + 1
-    while at < len(content):
-        start = content.index(b"\n", at) + 1
-        size, kind = content[at : start - 1].decode().split(" ", 1)
-        at = start + int(size) + 1
-        found.append((kind, content[start : at - 1]))
-    return found
-
-
-def file_of(blocks: Blocks) -> bytes:
-    return raw.FORMAT + b"".join(b"%d %s\n%s\n" % (len(data), kind.encode(), data) for kind, data in blocks)
-
-
-def record_of(path: Path) -> dict[str, Any]:
-    """The record of a file, whose names and types are right."""
-    found = evaluate(raw.read(path))
-    bench_record.check(found)
-    return found
-
-
-def recorded(bench: Bench, folder: Path, *arguments: object, before: tuple[str, ...] = ()) -> dict[str, Any]:
-    done = bench(*arguments, *SHORT, before=before)
-    assert done.returncode == 0, done.stderr.decode()
-    return record_of(folder / "bench.raw")
-
-
-@pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.stem)
-def test_no_warnings(compiler: str, source: Path, tmp_path: Path) -> None:
-    compile_c(compiler, *STRICT, *POSIX, "-O2", "-c", source, "-o", tmp_path / "object.o")
 
 
 @pytest.mark.slow
@@ -416,202 +286,3 @@ def test_names_hold_anything(bench: Bench, models: dict[str, Network], tmp_path:
     name = b'a"\\\n\x01\xc3\xa9\xff\xed\xa0\x80\xf0\x9f\x98\x80\xc3.sen'
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_bytes((tmp_path / "mlp.sen").read_bytes())
     assert recorded(bench, tmp_path, name)["rows"][0]["file"] == name.decode(errors="replace")
-
-
-# --- files that sen_bench did not write ---------------------------------------------------------
-
-
-def test_a_file_that_is_cut_off(recording: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "bench.raw"
-    first = recording.index(b" round\n")
-    second = recording.index(b" round\n", first + 1) + len(" round\n")  # the first is complete where the second begins
-    for size in (0, 10, len(raw.FORMAT), first - 1, first + 10):
-        path.write_bytes(recording[:size])
-        with pytest.raises(RawError):
-            raw.read(path)
-    third = recording.index(b" round\n", second) + len(" round\n")
-    fourth = recording.index(b" round\n", third) + len(" round\n")
-    for size in (fourth, fourth + 10, len(recording) - 1):
-        path.write_bytes(recording[:size])
-        assert record_of(path)["status"] == "interrupted"
-
-
-def test_a_file_of_another_version(recording: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "bench.raw"
-    for head in (b'{"event": "start", "format": "sen-edge/raw/1"}\n', b"sen-edge/raw/3\n"):
-        path.write_bytes(head + recording[len(raw.FORMAT) :])
-        with pytest.raises(RawError, match="sen-edge/raw/2"):
-            raw.read(path)
-
-
-def integers(*values: int) -> bytes:
-    return np.array(values, "<i8").tobytes()
-
-
-#: Kind of a block, and what is in its place; None for no block.
-DAMAGE = [
-    pytest.param("start", None, id="no start"),
-    pytest.param("start", integers(0, 10**8, -1, 0), id="seed"),
-    pytest.param("start", integers(0, -1, 0, 0), id="seconds"),
-    pytest.param("start", integers(10**15, 10**8, 0, 0), id="time"),
-    pytest.param("start", integers(0, 10**8), id="settings"),
-    pytest.param("start", b"a\n", id="text"),
-    pytest.param("version", None, id="no version"),
-    pytest.param("calibration", None, id="no calibration"),
-    pytest.param("calibration", integers(0, 1), id="calls"),
-    pytest.param("calibration", integers(1, 10**15), id="samples"),
-    pytest.param("round", integers(0), id="short round"),
-    pytest.param("round", b"", id="empty round"),
-    pytest.param("image", b"A", id="image"),
-    pytest.param("outputs", bytes(12), id="outputs"),
-    pytest.param("before", None, id="cold start"),
-    pytest.param("figures", integers(1, 2), id="figures"),
-    pytest.param("bandwidth", integers(1), id="bandwidth"),
-    pytest.param("load", None, id="no load"),
-    pytest.param("clock", None, id="no clock"),
-    pytest.param("clock", integers(1, 2), id="few readings"),
-    pytest.param("state", None, id="no state"),
-    pytest.param("inputs", None, id="no inputs"),
-    pytest.param("inputs", bytes(10), id="inputs"),
-    pytest.param("row", None, id="no row"),
-]
-
-
-@pytest.mark.parametrize(("kind", "data"), DAMAGE)
-def test_a_damaged_file_is_one_clear_error(
-    recording: bytes, tmp_path: Path, kind: str, data: bytes | None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    blocks = blocks_of(recording)
-    assert file_of(blocks) == recording
-    at = next(index for index, (each, _) in enumerate(blocks) if each == kind)
-    blocks = [block for block in blocks if block[0] != kind] if data is None else blocks
-    blocks[at : at + (data is not None)] = [] if data is None else [(kind, data)]
-    (tmp_path / "bench.raw").write_bytes(file_of(blocks))
-    assert cli.main(["record", str(tmp_path / "bench.raw"), "--json", str(tmp_path / "r.json")]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and "bench.raw" in error and "unexpectedly" not in error
-    assert not (tmp_path / "r.json").exists()
-
-
-@pytest.mark.parametrize("head", [b"12 a\n", b"x start\n", b"99999999999 start\n", b"\x00\n", b"1" * 300])
-def test_a_damaged_block_is_one_clear_error(recording: bytes, tmp_path: Path, head: bytes) -> None:
-    (tmp_path / "bench.raw").write_bytes(recording.replace(b" start\n", b" start\n" + head, 1))
-    with pytest.raises(RawError, match=r"bench\.raw"):
-        raw.read(tmp_path / "bench.raw")
-
-
-NUMBERS = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=4).map(lambda values: integers(*values))
-
-
-@settings(max_examples=60, deadline=None)
-@given(at=st.integers(0, 200), kind=st.sampled_from(["", *raw.EVENTS, "data"]), junk=st.none() | st.binary() | NUMBERS)
-def test_no_file_is_an_unexpected_error(
-    recording_path: Path, tmp_path_factory: pytest.TempPathFactory, at: int, kind: str, junk: bytes | None
-) -> None:
-    """Another kind, or other content, of one block."""
-    blocks = blocks_of(recording_path.read_bytes())
-    blocks = blocks[: [each for each, _ in blocks].index("round") + 4]
-    true_kind, data = blocks[at % len(blocks)]
-    blocks[at % len(blocks)] = kind or true_kind, data if junk is None else junk
-    path = tmp_path_factory.getbasetemp() / "damaged.raw"
-    path.write_bytes(file_of(blocks))
-    with suppress(SenError):
-        bench_record.check(evaluate(raw.read(path)))
-
-
-def test_mistakes_with_files(recording: bytes, tmp_path: Path) -> None:
-    path, there = tmp_path / "bench.raw", tmp_path / "there.json"
-    assert cli.main(["record", str(path)]) == 1
-    path.write_bytes(recording)
-    there.write_text("mine")
-    assert cli.main(["record", str(path), "--json", str(there)]) == 1
-    assert cli.main(["record", str(path), "--json", str(path), "--force"]) == 2
-    assert there.read_text() == "mine" and path.read_bytes() == recording
-
-
-# --- builds -------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_sanitizers(checked_program: Path, models: dict[str, Network], tmp_path: Path) -> None:
-    (tmp_path / "x.f32").write_bytes(bytes(96 * 3))
-    for arguments, code in (
-        (["mlp.sen", "int8.sen", "--inputs", "x.f32"], 0),
-        (["train.sen", "--cold-cache"], 0),
-        (["mlp.sen", "wide.sen"], 2),
-    ):
-        done = subprocess.run([checked_program, *arguments, *SHORT], capture_output=True, cwd=tmp_path)
-        assert done.returncode == code and b"Sanitizer" not in done.stderr, done.stderr.decode()
-
-
-@pytest.mark.slow
-def test_hostile_images_are_refused(checked_program: Path, tmp_path: Path) -> None:
-    for number, (data, _) in enumerate(HOSTILE.values()):
-        (tmp_path / f"{number}.sen").write_bytes(data)
-        command = [checked_program, f"{number}.sen", "--seconds", "0.01"]
-        done = subprocess.run(command, capture_output=True, cwd=tmp_path)
-        assert done.returncode in (0, 1) and b"Sanitizer" not in done.stderr, done.stderr.decode()
-        assert (done.returncode == 1) == done.stderr.startswith(b"error: ")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["aarch64", "armhf"])
-def test_one_file_that_runs_on_arm(name: str, models: dict[str, Network], tmp_path: Path) -> None:
-    target = harness.TARGETS[name]
-    lacking = harness.missing(target)
-    if lacking:
-        pytest.skip(f"{name} needs {', '.join(lacking)}")
-    cross = [f"-DCMAKE_C_COMPILER={target.prefix}gcc", "-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={name}"]
-    program = cmake_target("sen_bench", tmp_path / "build", *cross) / "sen_bench"
-    assert not has_interpreter(program.read_bytes())
-    command = [target.emulator, program, "mlp.sen", "int8.sen", "mlp.sen", *SHORT]
-    with (tmp_path / "bench.raw").open("wb") as out:
-        subprocess.run(command, stdout=out, stderr=subprocess.PIPE, cwd=tmp_path, timeout=300, check=True)
-    found = record_of(tmp_path / "bench.raw")
-    first, int8, same = found["rows"]
-    assert found["device"]["userland_bits"] == {"aarch64": 64, "armhf": 32}[name]
-    assert first["kernels"] == {"aarch64": "neon_dotprod", "armhf": "neon"}[name]
-    assert first["agreement"]["matches"] and same["agreement"]["max_error"] == 0 and int8["agreement"]["matches"]
-
-
-def has_interpreter(elf: bytes) -> bool:
-    """Whether an ELF file asks for a dynamic loader."""
-    is_64 = elf[4] == 2
-    at = struct.unpack_from("<Q", elf, 32)[0] if is_64 else struct.unpack_from("<I", elf, 28)[0]
-    size, count = struct.unpack_from("<HH", elf, 54 if is_64 else 42)
-    return any(struct.unpack_from("<I", elf, at + size * row)[0] == PT_INTERP for row in range(count))
-
-
-def test_it_needs_no_other_file(program: Path) -> None:
-    assert not has_interpreter(program.read_bytes())
-    assert has_interpreter(Path(sys.executable).resolve().read_bytes())
-
-
-def test_the_python_package_is_built_without_it(tmp_path: Path) -> None:
-    targets = []
-    for options in ([], ["-DSKBUILD=2"]):
-        folder = tmp_path / str(len(targets))
-        subprocess.run(["cmake", "-S", LIBRARY, "-B", folder, *options], check=True, capture_output=True)
-        listed = subprocess.run(["cmake", "--build", folder, "--target", "help"], check=True, capture_output=True)
-        targets.append("sen_bench" in listed.stdout.decode())
-    assert targets == [True, False]
-
-
-def test_version_and_help(program: Path) -> None:
-    version, text = (subprocess.check_output([program, word]).decode() for word in ("--version", "--help"))
-    assert version == f"sen_bench {__version__}\n"
-    listed = re.findall(r"^  (--[a-z-]+)", text, re.MULTILINE)
-    page = (LIBRARY.parents[2] / "docs/how-to/benchmark-without-python.md").read_text()
-    assert len(listed) == 6 and not [option for option in listed if f"`{option}" not in page]
-
-
-def test_bandwidth_stands_alone(tmp_path: Path) -> None:
-    path = tmp_path / "part.so"
-    compile_c("gcc", *STRICT, *POSIX, "-O2", "-shared", "-fPIC", TOOLS / "bandwidth.c", "-o", path)
-    library = ctypes.CDLL(str(path))
-    library.sen_bench_bandwidth.restype = ctypes.c_double
-    library.sen_bench_read.restype = ctypes.c_uint32
-    data = np.random.default_rng(0).integers(0, 2**32, 1 << 16, np.uint32)
-    start, size = ctypes.c_void_p(data.ctypes.data), ctypes.c_size_t(data.nbytes)
-    assert library.sen_bench_read(start, size, 3) == 3 * int(data.sum(dtype=np.uint64)) % 2**32
-    assert 0 < library.sen_bench_bandwidth(start, size, ctypes.c_double(0.01)) < 10_000
