@@ -19,31 +19,24 @@ from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
-GRID = """
+TRAINING = """
 data = "digits"
 seeds = [0, 1]
 [training]
 hidden = [8]
-dims = 3
 epochs = 1
+"""
+GRID = f"""{TRAINING}dims = 3
 [grid]
 training.exponent = [1.0, 2.0]
 """
-SAMPLED = """
-data = "digits"
-seeds = [0, 1]
-[training]
-hidden = [8]
-dims = 3
-epochs = 1
-[sampled]
+SAMPLED = f"""{TRAINING}[sampled]
 trials = 14
 seed = 5
 in_flight = 3
-training.exponent = { low = 0.5, high = 3.0 }
+training.exponent = {{ low = 0.5, high = 3.0 }}
 training.dims = [2, 3]
 """
-SAMPLED = SAMPLED.replace("dims = 3\nepochs", "epochs")
 
 
 @pytest.fixture(scope="module")
