@@ -113,7 +113,7 @@ def write(
     name = folder.resolve().name
     try:
         card = Card(name, saved, manifests, license_id).text()
-    except (KeyError, TypeError, ValueError, AttributeError) as error:  # somebody has edited a manifest
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # an edited manifest
         raise OutputError(f"a manifest in exports has other entries than an export writes: {error!r}") from error
     entries = {
         "format": FORMAT,

@@ -27,7 +27,7 @@ for name, options in json.loads(sys.argv[1]):
 
 
 def load(calls: list, home: Path, **environment: str) -> list:
-    """What a process without a cache of its own gets for each name."""
+    """Load models in a process with the cache `home`; return hash and path, or error, of each."""
     env = {**os.environ, "HF_HOME": str(home), **environment}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LOAD, json.dumps(calls)],

@@ -1,4 +1,4 @@
-"""Folders to share: what `save_pretrained` writes, `from_pretrained` reads, and both refuse."""
+"""Folders to share: round trips, model cards, and refusals of `save_pretrained` and `from_pretrained`."""
 
 import json
 import os

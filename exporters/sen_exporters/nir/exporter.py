@@ -51,11 +51,11 @@ class NirExporter(Exporter):
         """Refuse networks without equivalent nodes."""
         check_float_activations(network, "NIR")
         if network.coding.is_computed:
-            raise NoFormError(f"NIR has no node of the input coding {network.input_coding!r}", OTHERS)
+            raise NoFormError(f"NIR has no node for the input coding {network.input_coding!r}", OTHERS)
         if network.input_scaling is not None or network.output_scaling is not None:
-            raise NoFormError("NIR has no node of a standardization", "add --preprocess fold or none")
+            raise NoFormError("NIR has no node for a standardization", "add --preprocess fold or none")
         if network.output_activation != "none":
-            raise NoFormError(f"NIR has no node of a {network.output_activation}", "omit --probabilities")
+            raise NoFormError(f"NIR has no node for a {network.output_activation}", "omit --probabilities")
         for index, layer in enumerate(network.layers):
             try:
                 _check_weight(layer)
@@ -99,9 +99,9 @@ class NirExporter(Exporter):
 def _check_weight(layer: Layer) -> None:
     for leaf in leaves(layer.weight):
         if isinstance(leaf, Coordinates):
-            raise NoFormError("NIR has no node of weights computed from coordinates", "omit --weights coordinates")
+            raise NoFormError("NIR has no node for weights computed from coordinates", "omit --weights coordinates")
         if leaf.scale is not None:
-            raise NoFormError("NIR has no node of int8 weights", "--dtype float16 has one")
+            raise NoFormError("NIR has no node for int8 weights", "--dtype float16 has one")
 
 
 def _nodes(nir: Any, name: str, layer: Layer, dt: float) -> Iterator[tuple[str, Any]]:
@@ -120,7 +120,7 @@ def _nodes(nir: Any, name: str, layer: Layer, dt: float) -> Iterator[tuple[str, 
 @singledispatch
 def check_neuron(neuron: Neuron) -> None:
     """Refuse neurons without a node; one function for each model."""
-    raise NoFormError(f"NIR has no node of {type(neuron).__name__} neurons", OTHERS)
+    raise NoFormError(f"NIR has no node for {type(neuron).__name__} neurons", OTHERS)
 
 
 @check_neuron.register
@@ -137,7 +137,7 @@ def _leaky_integrator(neuron: LeakyIntegrator) -> None:
 def _lif(neuron: Lif) -> None:
     if neuron.reset != "zero":
         raise NoFormError(
-            f"NIR has no node of Lif neurons with the reset {neuron.reset!r}: its neurons are set to v_reset",
+            f"NIR has no node for Lif neurons with the reset {neuron.reset!r}: its neurons are set to v_reset",
             "train with the reset zero, or take --to onnx, tflite, c, wasm or sen",
         )
     _check_leak(neuron.beta)

@@ -19,7 +19,7 @@ from sen_runtime.ir.checks import Array
 from sen_runtime.memory_limits import require
 from sen_runtime.untrusted import listing, load_json, printable
 
-#: Key of the graph's metadata that holds the properties of a file of sen-edge: JSON of text by name.
+#: Key of the graph's metadata that holds the properties of a file of sen-edge: a JSON object of strings.
 PROPERTIES = "sen_edge"
 #: Fields of the node types that are read; the others are refused by name.
 FIELDS: Mapping[str, tuple[str, ...]] = {
@@ -188,5 +188,5 @@ def _read_properties(strings: Strings, graph: Any) -> Mapping[str, str]:
     (text,) = _read_strings(strings, metadata, PROPERTIES, (), MAX_PROPERTIES)
     found = load_json(text, where, error=NirError)
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise NirError(f"{where} is no table of text")
+        raise NirError(f"{where} is not a JSON object of strings")
     return found

@@ -95,7 +95,7 @@ def to_network(graph: Graph, simulation: Simulation | None = None) -> Network:
         else:
             readout = simulation.readout or ("spike_count" if layers[-1].neuron.role == "spiking" else "")
             if not readout:
-                raise NirError(f"{chain[-1]} is a membrane, and no readout is stated", "mean_membrane or last_membrane")
+                raise NirError(f"{chain[-1]} is a membrane; expected a readout", "mean_membrane or last_membrane")
             network = Network(layers, simulation.timesteps, simulation.input_coding, readout, metadata)
     except NetworkError as error:
         raise NirError(error.message, error.hint) from error
