@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, TypeAlias
-
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from sen_edge.display import to_markdown
 from sen_edge.report import drawing
 from sen_edge.report.drawing import Chart
+from sen_exporters.view.page import environment
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.untrusted import printable
 
@@ -113,13 +111,13 @@ def to_page(
             parts = [Note(f"Charts are left out: {error.message}", [error.hint], "warn"), *parts]
         parts = [part for part in parts if not isinstance(part, Chart)]
     links = [part.title for part in parts if isinstance(part, Heading) and part.level == 2]
-    filled = environment().get_template(template)
+    filled = environment(__package__).get_template(template)
     return filled.render(title=title, links=links, parts=_elements(parts, note), **values).translate(CONTROLS)
 
 
 def _elements(parts: Sequence[Part], note: Callable[[str], None]) -> list[str]:
     """HTML of each part, up to `MAX_BYTES`: macros of parts.html are named like the classes."""
-    macros: Any = environment().get_template("parts.html").module
+    macros: Any = environment(__package__).get_template("parts.html").module
     elements: list[str] = []
     room = MAX_BYTES
     for index, part in enumerate(parts):
@@ -134,10 +132,3 @@ def _elements(parts: Sequence[Part], note: Callable[[str], None]) -> list[str]:
         room -= len(element)
         elements.append(element)
     return elements
-
-
-@cache
-def environment() -> Environment:
-    """Environment of the folder `templates` and that of the view, which escapes all values."""
-    loader = ChoiceLoader([PackageLoader(__package__), PackageLoader("sen_exporters.view")])
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -51,9 +51,9 @@ def test_learned_positions_are_drawn_as_they_are_with_the_layer_axis_first() -> 
 @pytest.mark.parametrize(
     ("dimensions", "axis", "names"),
     [
-        (1, "free", ("layer index", "coordinate 1", "nothing")),
+        (1, "free", ("layer index", "coordinate 1", "")),
         (2, "free", ("layer index", "coordinate 1", "coordinate 2")),
-        (2, "fixed", ("layer axis", "coordinate 1", "nothing")),
+        (2, "fixed", ("layer axis", "coordinate 1", "")),
         (3, "free", ("coordinate 1", "coordinate 2", "coordinate 3")),
     ],
 )

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_edge.report import benchmarks, charts, report
-from sen_edge.report.document import Table, environment
+from sen_edge.report.document import Table
 from sen_edge.report.drawing import Chart, short, to_svg
+from sen_exporters.view.page import environment
 from sen_runtime.bench import record as records
 from tests.support import records as made
 from tests.support.pages import Page, contents_of, render_as
@@ -204,7 +205,9 @@ def contrast(one: str, two: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1])
 def test_contrast(scheme: int) -> None:
-    block = re.findall(r":root \{(.*?)\}", environment().get_template("style.css").render(), re.DOTALL)[scheme]
+    block = re.findall(
+        r":root \{(.*?)\}", environment("sen_edge.report").get_template("style.css").render(), re.DOTALL
+    )[scheme]
     colours = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", block))
     for name in ("ink", "soft", *(f"s{index}" for index in range(5))):
         assert contrast(colours[name], colours["paper"]) >= 4.5

@@ -105,17 +105,17 @@ def comment(title: Iterable[str], properties: Mapping[str, str]) -> str:
     return "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in lines) + " */\n"
 
 
-def render(template: str, program: Program, **values: object) -> str:
-    """Fill the template of that name in the folder `templates`."""
-    found = _templates().get_template(f"{template}.jinja")
+def render(template: str, program: Program, package: str = __package__, **values: object) -> str:
+    """Fill the template of that name in the folder `templates` of `package`."""
+    found = _templates(package).get_template(f"{template}.jinja")
     shared = {"network": program.network, "scaling": program.scaling}
     return found.render(program=program, name=program.name, macro=program.macro, **shared, **values)
 
 
 @cache
-def _templates() -> Environment:
+def _templates(package: str) -> Environment:
     found = Environment(
-        loader=PackageLoader("sen_exporters.c"),
+        loader=PackageLoader(package),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -69,7 +69,7 @@ def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
 def project(layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool) -> tuple[list[FloatArray], tuple[str, ...], str]:
     """Map positions `[n, d]` of each layer to `[n, 3]`, the layer axis (the fixed last one) first if there is one.
 
-    Returns the names of the axes, and a sentence about the projection and the share of the variance that it keeps, too.
+    Also returns the names of the axes, empty for one that is not used, and a sentence about the projection.
     """
     d = layers[0].shape[1]
     exact = [positions.astype(np.float64) for positions in layers]
@@ -89,7 +89,7 @@ def project(layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool) -> tuple[lis
     if is_axis_fixed:
         sentence += "; the layer axis is not free"
     padded = [np.pad(at, ((0, 0), (0, missing))) for at in exact]
-    return padded, (*names, *["nothing"] * missing), f"{sentence}."
+    return padded, (*names, *[""] * missing), f"{sentence}."
 
 
 def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tuple[str, ...], str]:

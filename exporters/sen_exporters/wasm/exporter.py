@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from importlib.resources import files
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sen_exporters.base import Artifact, Exporter, ExportOptions, check_float_activations, describe
 from sen_exporters.c.files import render, source
@@ -61,7 +58,7 @@ class WasmExporter(Exporter):
         found = wasm_file.read(artifact.main).properties
         module = wasm_file.with_properties(artifact.main, {**found, **properties})
         pages = {name: with_module(text, module) for name, text in artifact.files.items() if name.endswith(".html")}
-        return replace(artifact.with_main(module), files={**artifact.files, artifact.main_name: module, **pages})
+        return replace(artifact, files={**artifact.files, artifact.main_name: module, **pages})
 
     def properties(self, model: bytes) -> Mapping[str, str]:
         """Properties of the module."""
@@ -87,29 +84,12 @@ def _compile(network: Network) -> bytes:
         f"{NAME}.c": source(program, [], {}),
         f"{NAME}.h": render("network.h", program),
         f"{NAME}_weights.bin": weights if is_unpacked else constants,
-        "module.c": _template("module.c", program, is_unpacked=is_unpacked),
-        "weights.s": _template("weights.s", program, symbol=f"{NAME}_{'stored' if is_unpacked else 'blob'}"),
+        "module.c": render("module.c", program, __package__, is_unpacked=is_unpacked),
+        "weights.s": render("weights.s", program, __package__, symbol=f"{NAME}_{'stored' if is_unpacked else 'blob'}"),
     }
     if is_unpacked:
-        sources["weights.c"] = _template("weights.c", program, parts=parts, nbytes=len(constants))
+        sources["weights.c"] = render("weights.c", program, __package__, parts=parts, nbytes=len(constants))
     names = [name for name in sources if name in ("module.c", "weights.c", "weights.s")]
     vectors = program.arena_bytes + 4 * (program.input_size + network.n_out)
     n_bytes = len(constants) + is_unpacked * len(weights) + program.expanded_bytes + vectors
     return compile_module(sources, names, n_bytes)
-
-
-def _template(name: str, program: Program, **values: object) -> str:
-    template = _templates().get_template(f"{name}.jinja")
-    shared = {"network": program.network, "scaling": program.scaling}
-    return template.render(program=program, name=program.name, macro=program.macro, **shared, **values)
-
-
-@cache
-def _templates() -> Environment:
-    return Environment(
-        loader=PackageLoader(__package__),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )

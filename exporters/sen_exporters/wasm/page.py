@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from sen_exporters.view.data import View, labels_of, layer_names, legend
 from sen_exporters.view.layout import IndexArray, arrange, gap_of, has_layer_axis, project, sample
+from sen_exporters.view.page import VIEW_SCRIPTS, environment, hash_source, join_scripts
 from sen_runtime.ir.network import Network, feature_ranges, positions_of
 from sen_runtime.ir.standardization import LEFT_TO_CALLER, scaling_of
 
@@ -23,7 +20,6 @@ from sen_runtime.ir.standardization import LEFT_TO_CALLER, scaling_of
 MAX_NEURONS, STRONGEST = 4000, 300
 #: Sides of images that are drawn on a canvas, and max features with a slider each.
 MIN_SIDE, MAX_SIDE, MAX_SLIDERS = 8, 256, 40
-VIEW_SCRIPTS = ("viewer_drawing.js", "viewer_controls.js")
 PAGE_SCRIPTS = ("page_input.js", "page_output.js", "page.js")
 _MODULE = re.compile(rb'(<script type="text/plain" id="module">)[^<]*')
 
@@ -31,21 +27,22 @@ _MODULE = re.compile(rb'(<script type="text/plain" id="module">)[^<]*')
 def build_page(network: Network, name: str, loader: str, module: bytes) -> bytes:
     """The page of a network called `name`, with the source of the loader."""
     view = lay_out(network)
-    parts = [("sen_exporters.view", VIEW_SCRIPTS), (__package__, PAGE_SCRIPTS)]
-    script = "\n".join([loader, *(_text(package, name) for package, names in parts for name in names)])
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page = _environment().get_template("page.html.jinja")
-    text = page.render(
-        title=name,
-        network=network,
-        architecture="-".join(map(str, network.layer_sizes)),
-        legend=legend(view.kinds),
-        layers=view.names,
-        steps=network.timesteps,
-        steps_note="A neuron that spikes has a halo. Step 0 is the mean over all steps.",
-        data={**view.to_dict(), "isLive": True, **_describe(network)},
-        script=script,
-        script_source=f"'sha256-{digest}' 'wasm-unsafe-eval'",
+    script = f"{loader}\n{join_scripts((*VIEW_SCRIPTS, *PAGE_SCRIPTS), __package__)}"
+    text = (
+        environment(__package__)
+        .get_template("page.html.jinja")
+        .render(
+            title=name,
+            network=network,
+            architecture="-".join(map(str, network.layer_sizes)),
+            legend=legend(view.kinds),
+            layers=view.names,
+            steps=network.timesteps,
+            steps_note="A neuron that spikes has a halo. Step 0 is the mean over all steps.",
+            data={**view.to_dict(), "isLive": True, **_describe(network)},
+            script=script,
+            script_source=f"{hash_source(script)} 'wasm-unsafe-eval'",
+        )
     )
     return with_module(text.encode(errors="replace"), module)
 
@@ -61,7 +58,7 @@ def lay_out(network: Network) -> View:
     if learned:
         placed, axes, _ = project(learned, is_axis_fixed=has_layer_axis(learned))
     else:
-        placed, axes = arrange(sizes), ("layer", "nothing", "nothing")
+        placed, axes = arrange(sizes), ("layer", "", "")
     neurons = sample(sizes, MAX_NEURONS)
     positions = [at[chosen] for at, chosen in zip(placed, neurons, strict=True)]
     links, kinds = [], []
@@ -73,7 +70,7 @@ def lay_out(network: Network) -> View:
         links.append(_strongest(weights[np.ix_(after, before)]))
     return View(
         names=layer_names(sizes),
-        axes=["" if axis == "nothing" else axis for axis in axes],
+        axes=axes,
         labels=labels_of(network, neurons),
         gap=gap_of(positions),
         dimensions=learned[0].shape[1] if learned else 0,
@@ -128,18 +125,3 @@ def _shorten(values: Any) -> list[float]:
     """Six digits of each value; one where all are equal."""
     found = [float(f"{value:.6g}") for value in values]
     return found[:1] if len(set(found)) == 1 else found
-
-
-def _text(package: str, name: str) -> str:
-    return (files(package) / "templates" / name).read_text(encoding="utf-8")
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=ChoiceLoader([PackageLoader(__package__), PackageLoader("sen_exporters.view")]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )

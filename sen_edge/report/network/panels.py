@@ -93,7 +93,7 @@ def _draw_network(axes: Any, scene: Scene) -> None:
         x, y = layer[:, 0].mean(), np.quantile(layer[:, 1], 0.99) + 0.3 * margin
         axes.text(x, y, name.replace(": ", "\n", 1), ha="center", va="bottom", zorder=3, fontsize=8)
     for direction, name in zip(VIEW, ("layers, moved apart", *scene.axes[1:]), strict=True):
-        if name != "nothing":
+        if name:
             axes.annotate(
                 name, (0.08, 0.1), tuple(36 * direction), xycoords="axes fraction", textcoords="offset points",
                 arrowprops={"arrowstyle": "<-", "color": SOFT}, color=SOFT, fontsize=8,

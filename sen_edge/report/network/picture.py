@@ -5,8 +5,6 @@ The page loads nothing and runs no script but its own.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,11 +17,12 @@ from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.model import Model
 from sen_edge.report import drawing
-from sen_edge.report.document import UNKNOWN, Table, environment, to_page
+from sen_edge.report.document import UNKNOWN, Table, to_page
 from sen_edge.report.network.panels import default_panels, panel
 from sen_edge.report.network.request import BEFORE_AFTER, PAGE, PlotRequest
 from sen_edge.report.network.scene import STRONGEST, Scene, load_positions, scene
 from sen_exporters.view.data import View, encode, legend
+from sen_exporters.view.page import VIEW_SCRIPTS, hash_source, join_scripts
 from sen_runtime import reference
 from sen_runtime.bench.loops import random_inputs
 from sen_runtime.data import TEST
@@ -36,7 +35,6 @@ FloatArray = NDArray[np.float32]
 
 #: Weights of a network that is run for a picture.
 MAX_WEIGHTS = 1 << 26
-SCRIPTS = ("viewer_drawing.js", "viewer_controls.js")
 
 
 def draw(model: Model, request: PlotRequest, note: Callable[[str], None]) -> bytes:
@@ -74,7 +72,7 @@ def draw(model: Model, request: PlotRequest, note: Callable[[str], None]) -> byt
         return drawing.to_file(charts, f"{model.name}: {network.description}", " ".join(notes), request.suffix)
     if spikes is not None:
         note(f"spikes: input {input_name}")
-    return _page(network, spikes, input_name, notes, note).encode(errors="replace")  # a name may be no text
+    return _page(network, spikes, input_name, notes, note).encode(errors="replace")  # names may hold lone surrogates
 
 
 # --- activity ------------------------------------------------------------------------------------
@@ -137,8 +135,7 @@ def _page(
     notes: Sequence[str],
     note: Callable[[str], None],
 ) -> str:
-    script = "\n".join(environment().get_template(name).render() for name in SCRIPTS)
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    script = join_scripts(VIEW_SCRIPTS)
     model = scene.model
     metadata = (model.network if model.checkpoint is None else model.checkpoint).metadata
     facts = [[name, value] for name, value in {**metadata, "sha256": model.sha256}.items() if value]
@@ -155,7 +152,7 @@ def _page(
         steps_note=f"Input: {input_name}. A neuron that spikes has a halo.",
         data=_data(scene, spikes),
         script=script,
-        script_source=f"'sha256-{digest}'",
+        script_source=hash_source(script),
     )
 
 
@@ -184,7 +181,7 @@ def _data(scene: Scene, spikes: Sequence[FloatArray] | None) -> dict[str, Any]:
     links = scene.links
     view = View(
         names=scene.layer_names,
-        axes=["" if axis == "nothing" else axis for axis in scene.axes],
+        axes=scene.axes,
         labels=scene.labels,
         gap=scene.gap,
         dimensions=scene.dimensions,
