@@ -205,9 +205,8 @@ def contrast(one: str, two: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1])
 def test_contrast(scheme: int) -> None:
-    block = re.findall(
-        r":root \{(.*?)\}", environment("sen_edge.report").get_template("style.css").render(), re.DOTALL
-    )[scheme]
+    style = environment("sen_edge.report").get_template("style.css").render()
+    block = re.findall(r":root \{(.*?)\}", style, re.DOTALL)[scheme]
     colours = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", block))
     for name in ("ink", "soft", *(f"s{index}" for index in range(5))):
         assert contrast(colours[name], colours["paper"]) >= 4.5

@@ -15,7 +15,7 @@ IndexArray = NDArray[np.intp]
 
 #: Neurons of a picture; larger networks are sampled.
 MAX_NEURONS = 10_000
-#: Neurons of a layer that a sample keeps at least.
+#: Min neurons of a layer in a sample.
 MIN_OF_A_LAYER = 200
 #: Layers are moved apart by multiples of their thickness along that axis, or of their width across it.
 GAP_THICKNESS, GAP_WIDTH = 1.15, 0.8
@@ -64,6 +64,16 @@ def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
     share = min(1.0, max(0, most - counts.sum()) / max(1, others.sum()))
     counts += (share * others).astype(int)
     return tuple(map(even_indices, sizes, counts.tolist()))
+
+
+def find_strongest(strength: NDArray[Any], count: int) -> tuple[IndexArray, IndexArray]:
+    """Return sources and targets of the `count` largest values > 0 of `strength [n_out, n_in]`, the largest first."""
+    flat = strength.ravel()
+    count = min(count, int(np.count_nonzero(flat)))
+    least = np.partition(flat, flat.size - count)[flat.size - count] if count else np.inf
+    best = np.flatnonzero(flat >= least)  # not argpartition, whose choice among equal values depends on the processor
+    targets, sources = np.unravel_index(best[np.argsort(-flat[best], kind="stable")][:count], strength.shape)
+    return sources, targets
 
 
 def project(layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool) -> tuple[list[FloatArray], tuple[str, ...], str]:

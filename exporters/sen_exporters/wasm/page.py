@@ -1,4 +1,4 @@
-"""The demo page: module, loader, view and controls in one file, which loads nothing."""
+"""Demo page: module, loader, view and controls in one file without external resources."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from sen_exporters.view.data import View, labels_of, layer_names, legend
-from sen_exporters.view.layout import IndexArray, arrange, gap_of, has_layer_axis, project, sample
+from sen_exporters.view.layout import arrange, find_strongest, gap_of, has_layer_axis, project, sample
 from sen_exporters.view.page import VIEW_SCRIPTS, environment, hash_source, join_scripts
 from sen_runtime.ir.network import Network, feature_ranges, positions_of
 from sen_runtime.ir.standardization import LEFT_TO_CALLER, scaling_of
 
-#: Neurons and synapses of a layer that a page draws in each frame.
+#: Max neurons of a page, and max synapses of a layer.
 MAX_NEURONS, STRONGEST = 4000, 300
 #: Sides of images that are drawn on a canvas, and max features with a slider each.
 MIN_SIDE, MAX_SIDE, MAX_SLIDERS = 8, 256, 40
@@ -28,21 +28,18 @@ def build_page(network: Network, name: str, loader: str, module: bytes) -> bytes
     """The page of a network called `name`, with the source of the loader."""
     view = lay_out(network)
     script = f"{loader}\n{join_scripts((*VIEW_SCRIPTS, *PAGE_SCRIPTS), __package__)}"
-    text = (
-        environment(__package__)
-        .get_template("page.html.jinja")
-        .render(
-            title=name,
-            network=network,
-            architecture="-".join(map(str, network.layer_sizes)),
-            legend=legend(view.kinds),
-            layers=view.names,
-            steps=network.timesteps,
-            steps_note="A neuron that spikes has a halo. Step 0 is the mean over all steps.",
-            data={**view.to_dict(), "isLive": True, **_describe(network)},
-            script=script,
-            script_source=f"{hash_source(script)} 'wasm-unsafe-eval'",
-        )
+    page = environment(__package__).get_template("page.html.jinja")
+    text = page.render(
+        title=name,
+        network=network,
+        architecture="-".join(map(str, network.layer_sizes)),
+        legend=legend(view.kinds),
+        layers=view.names,
+        steps=network.timesteps,
+        steps_note="A neuron that spikes has a halo. Step 0 is the mean over all steps.",
+        data={**view.to_dict(), "isLive": True, **_describe(network)},
+        script=script,
+        script_source=f"{hash_source(script)} 'wasm-unsafe-eval'",
     )
     return with_module(text.encode(errors="replace"), module)
 
@@ -67,7 +64,9 @@ def lay_out(network: Network) -> View:
         weights = layer.weight.to_dense().astype(np.float32)
         signs = np.sign(weights.sum(axis=0, dtype=np.float64))[before]
         kinds.append([("silent", "excitatory", "inhibitory")[int(sign)] for sign in signs])
-        links.append(_strongest(weights[np.ix_(after, before)]))
+        drawn = weights[np.ix_(after, before)]
+        sources, targets = find_strongest(np.abs(drawn), STRONGEST)
+        links.append((sources, targets, drawn[targets, sources]))
     return View(
         names=layer_names(sizes),
         axes=axes,
@@ -85,16 +84,8 @@ def lay_out(network: Network) -> View:
     )
 
 
-def _strongest(weights: Any) -> tuple[IndexArray, IndexArray, Any]:
-    """Sources, targets and weights of the strongest synapses, the strongest first."""
-    strength = np.abs(weights).ravel()
-    order = np.argsort(-strength, kind="stable")[:STRONGEST]
-    targets, sources = np.unravel_index(order[strength[order] > 0], weights.shape)
-    return sources, targets, weights[targets, sources]
-
-
 def _describe(network: Network) -> Mapping[str, Any]:
-    """What page.js knows about inputs: their form and ranges, and how they are standardized."""
+    """Data of page.js about inputs: form, ranges and standardization."""
     n, names = network.n_features, network.names("feature_names")
     scaling = network.input_scaling or network.folded_scaling or scaling_of(network.metadata, n)
     low, high = (np.broadcast_to(ends, n) for ends in feature_ranges(replace(network, input_scaling=scaling)))
@@ -122,6 +113,6 @@ def _describe(network: Network) -> Mapping[str, Any]:
 
 
 def _shorten(values: Any) -> list[float]:
-    """Six digits of each value; one where all are equal."""
+    """Round to six digits; one value if all are equal."""
     found = [float(f"{value:.6g}") for value in values]
     return found[:1] if len(set(found)) == 1 else found

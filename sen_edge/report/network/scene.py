@@ -18,7 +18,16 @@ from sen_edge.model.nir import NIR_SUFFIX
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import weights
 from sen_exporters.view.data import labels_of, layer_names
-from sen_exporters.view.layout import MAX_NEURONS, FloatArray, IndexArray, gap_of, has_layer_axis, project, sample
+from sen_exporters.view.layout import (
+    MAX_NEURONS,
+    FloatArray,
+    IndexArray,
+    find_strongest,
+    gap_of,
+    has_layer_axis,
+    project,
+    sample,
+)
 from sen_runtime.ir.network import Network, positions_of
 from sen_runtime.ir.operators import Coordinates
 
@@ -246,8 +255,4 @@ def _select(
     count = min(wanted, MAX_DRAWN)
     if count < wanted:
         remarks.append(f"{wanted:,} synapses {what}; the {count:,} strongest are drawn.")
-    flat = strength.ravel()
-    best = np.argpartition(flat, flat.size - count)[flat.size - count :] if count else np.empty(0, np.intp)
-    best = best[np.argsort(-flat[best], kind="stable")]
-    targets, sources = np.unravel_index(best, strength.shape)
-    return sources, targets, remarks
+    return *find_strongest(strength, count), remarks
