@@ -330,7 +330,7 @@ def test_a_module_that_does_not_return_is_stopped(monkeypatch: pytest.MonkeyPatc
         (lambda data: wasm_file.HEADER, "not exported by sen-edge"),
         (lambda data: data + section(2, b"\x01\x01a\x01b\x00\x00"), "imports"),
         (lambda data: data + section(5, b"\x01\x00\x01"), "max size"),
-        (lambda data: data + section(0, b"\x08sen_edge[1]"), "texts by name"),
+        (lambda data: data + section(0, b"\x08sen_edge[1]"), "JSON object of strings"),
         (lambda data: data + section(0, b"\x08sen_edge{}"), "not exported by sen-edge"),  # two sets of properties
         (lambda data: wasm_file.with_properties(wasm_file.HEADER + section(5, b"\x01\x01\x01\x01"), {}), "exported"),
     ],

@@ -84,7 +84,7 @@ class View:
 
 
 def legend(kinds: Sequence[Sequence[str]]) -> list[tuple[str, str, str, str]]:
-    """Name, mark, meaning and number of each kind of neuron that a network has."""
+    """Name, mark, meaning and count of each kind of neuron in a network."""
     counts = {name: sum(layer.count(name) for layer in kinds) for name in KINDS}
     return [(name, *KINDS[name], f"{count:,}") for name, count in counts.items() if count]
 
@@ -107,11 +107,11 @@ def labels_of(network: Network, neurons: Sequence[IndexArray]) -> dict[int, list
     return {
         layer: [names[at] for at in neurons[layer]]
         for layer, names in known.items()
-        if len(names) == sizes[layer]  # metadata of an image are any text
+        if len(names) == sizes[layer]  # metadata of an image can be any text
     }
 
 
 def encode(kind: str, arrays: Sequence[Any]) -> tuple[str, str]:
-    """Type in the script, and base64, of the values of all arrays."""
+    """Encode the values of all arrays as base64; returns the type in the script and the text."""
     joined = np.concatenate([np.ravel(array) for array in arrays])
     return kind, base64.b64encode(joined.astype(ARRAYS[kind]).tobytes()).decode()

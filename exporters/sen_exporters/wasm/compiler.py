@@ -1,4 +1,4 @@
-"""Compilation of exported C to WebAssembly, by clang and lld in PATH or those of the package ziglang.
+"""Compiles exported C to WebAssembly with clang and wasm-ld in PATH, or with the package ziglang.
 
 Modules need SIMD, which browsers have since 2021 (Safari since 2023): it halves the latency of dense networks.
 """
@@ -18,26 +18,26 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from sen_exporters.base import ExportError
+from sen_runtime.engines.wasm_file import PAGE_BYTES
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.untrusted import printable
 
 FLAGS = ("-std=c99", "-O2", "-msimd128", "-mbulk-memory", "-nostdlibinc", "-fvisibility=hidden", "-c")
-#: Without exceptions, threads and growth of the memory, whose size the linker fixes.
 LINKER_FLAGS = ("--no-entry", "--strip-all", "--stack-first", "-z", "stack-size=65536")
-#: Bytes of a page of memory, and those of stack, code tables and alignment next to the data of a network.
-PAGE, SLACK = 65536, 4 * 65536
+#: Max bytes of a memory, and bytes of stack, tables and alignment in addition to the data of a network.
+MAX_BYTES, SLACK = 1 << 32, 4 * PAGE_BYTES
 
 
 @dataclass(frozen=True)
 class Toolchain:
-    """Commands of a compiler for WebAssembly, and of a linker."""
+    """Commands of a compiler and a linker for WebAssembly."""
 
     compiler: tuple[str, ...]
     linker: tuple[str, ...]
 
 
 def find_toolchain() -> Toolchain:
-    """Clang and wasm-ld in PATH, else those of the package ziglang.
+    """Find clang and wasm-ld in PATH, else those of the package ziglang.
 
     Raises:
         MissingExtraError: neither is installed.
@@ -55,14 +55,14 @@ def find_toolchain() -> Toolchain:
 
 
 def compile_module(sources: Mapping[str, str | bytes], names: Sequence[str], data_bytes: int) -> bytes:
-    """Compile the files `names` of `sources`, file name -> content, to a module with a memory for `data_bytes`.
+    """Compile the files `names` of `sources`, file name -> content, to a module with a fixed memory for `data_bytes`.
 
     Raises:
         MissingExtraError: no compiler is installed.
         ExportError: the compiler fails, or the data exceed the 4 GiB of a module.
     """
-    pages = math.ceil((data_bytes + SLACK) / PAGE)
-    if pages > PAGE:
+    size = math.ceil((data_bytes + SLACK) / PAGE_BYTES) * PAGE_BYTES
+    if size > MAX_BYTES:
         raise ExportError(
             f"the network takes {data_bytes / 1e9:.1f} GB; a WebAssembly module holds less than 4 GB",
             hint="prune or factorize the network, or export with --dtype float16",
@@ -75,14 +75,13 @@ def compile_module(sources: Mapping[str, str | bytes], names: Sequence[str], dat
         objects = [f"{source}.o" for source in names]
         for source, target in zip(names, objects, strict=True):
             _build([*tools.compiler, *FLAGS, f"-I{include}", source, "-o", target], folder)
-        size = pages * PAGE
         memory = (f"--initial-memory={size}", f"--max-memory={size}")
         _build([*tools.linker, *LINKER_FLAGS, *memory, *objects, "-o", "module.wasm"], folder)
         return (folder / "module.wasm").read_bytes()
 
 
 def _build(command: Sequence[str], folder: Path) -> None:
-    # zig caches what it compiles: in the temporary folder
+    # zig has a cache, here in the temporary folder
     caches = {"ZIG_GLOBAL_CACHE_DIR": str(folder / "cache"), "ZIG_LOCAL_CACHE_DIR": str(folder / "cache")}
     run = _run(command, cwd=folder, env={**os.environ, **caches})
     if run.returncode:

@@ -1,7 +1,7 @@
-"""Weights of float16 and int8: stored as they are, and float32 from the load of a module on.
+"""Stores float16 and int8 weights in their own type; a module expands them to float32 when it is loaded.
 
-The kernels of exported C that read them are for devices without memory for float32 weights; in a browser they take 4 to
-50 times as long.
+The C kernels that read them directly are for devices without memory for float32 weights; in a browser they are 4 to 50
+times slower.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Part:
     Attributes:
         to: place in memory.
         start: first stored byte.
-        count: values, or bytes as they are.
-        kind: of weights.c: "RAW", "HALF" or "INT8".
+        count: number of values; of bytes for "RAW".
+        kind: "RAW" (copied), "HALF" or "INT8", as in weights.c.
         scale: first stored byte of the scales; value i has number (i / row) % scales.
-        row: values with the same scale, one after the other.
+        row: consecutive values with the same scale.
         scales: number of scales.
     """
 
@@ -42,7 +42,7 @@ class Part:
 
 
 def to_float32(network: Network) -> Network:
-    """The network with weights of float32, which are those of float16 and int8 exactly; sparse int8 ones stay."""
+    """Convert float16 and int8 weights to float32, exactly; sparse int8 weights remain."""
     return map_weights(network, _to_float32)
 
 
@@ -69,9 +69,9 @@ def _sparse(operator: Sparse) -> WeightOperator:
 
 
 def store(program: Program, original: Program) -> tuple[bytes, list[Part]]:
-    """Stored bytes of the constants of `program`, those of `original` where these give the same values.
+    """Serialize the constants of `program`, those of `original` where these expand to the same values.
 
-    The latter is the program of a network before `to_float32`.
+    `original` is the program of the network before `to_float32`.
     """
     stored, data, parts = {each.symbol: each for each in original.constants}, bytearray(), []
 
@@ -95,7 +95,7 @@ def store(program: Program, original: Program) -> tuple[bytes, list[Part]]:
 
 
 def _row(stored: Constant, scale: Constant, expected: Constant) -> int:
-    """Values with the same scale, by rows or by columns; 0 where the weights are not those expected."""
+    """Consecutive values with the same scale, by rows or by columns; 0 if the weights differ from `expected`."""
     width = stored.array.shape[-1]
     for row in (width, 1) if len(scale.array) > 1 else (1,):
         factors = scale.array[np.arange(stored.array.size) // row % len(scale.array)]
@@ -105,5 +105,5 @@ def _row(stored: Constant, scale: Constant, expected: Constant) -> int:
 
 
 def is_plain(parts: Iterable[Part]) -> bool:
-    """Whether all constants are stored as they are in memory."""
+    """Whether all constants are copied."""
     return all(part.kind == "RAW" for part in parts)

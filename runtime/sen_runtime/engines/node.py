@@ -38,7 +38,8 @@ MAX_TEXT = 1 << 20
 #: Requests of worker.mjs.
 LOAD, RUN, TRACE, RESET, STEP, FINISH = range(6)
 _WORDS = struct.Struct("<II")
-_HINT = f"install Node.js {'.'.join(map(str, MIN_VERSION))} or later, such as the Debian package nodejs"
+_NEEDED = f"Node.js {'.'.join(map(str, MIN_VERSION))} or later"
+_HINT = f"install {_NEEDED}, such as the Debian package nodejs"
 
 
 class NodeSession(Session):
@@ -106,7 +107,7 @@ class NodeSession(Session):
         return found
 
     def _request(self, code: int, content: bytes, max_bytes: int) -> bytes:
-        """The answer of the process, of at most `max_bytes`; it is ended after `LIMIT_S`."""
+        """Return the answer of the process, at most `max_bytes`; the process is killed after `LIMIT_S`."""
         stdin, stdout = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
         timer = Timer(LIMIT_S, self._process.kill)
         timer.start()
@@ -140,7 +141,7 @@ class NodeSession(Session):
 
 
 def _start(closing: ExitStack, *, allow_nonfinite: bool) -> tuple[subprocess.Popen[bytes], BinaryIO]:
-    """A process and its stderr; `closing` ends it."""
+    """Start a process; returns it and its stderr. `closing` ends it."""
     folder = closing.enter_context(as_file(files("sen_runtime") / "js"))
     errors = closing.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     try:
@@ -208,9 +209,7 @@ def version() -> str:
         raise EngineError(f"node does not start: {error}", _HINT) from error
     found = re.match(r"v(\d+)\.(\d+)\.\d+", run.stdout)
     if found is None or (int(found[1]), int(found[2])) < MIN_VERSION:
-        raise MissingExtraError(
-            f"a new Node.js (here is {printable(run.stdout.strip(), 30) or 'none that runs'})", _HINT
-        )
+        raise MissingExtraError(f"{_NEEDED} (found {printable(run.stdout.strip(), 30) or 'no version'})", _HINT)
     return found[0][1:]
 
 

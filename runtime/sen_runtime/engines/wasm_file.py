@@ -24,7 +24,7 @@ _AGAIN = "it may be truncated: copy or export it again"
 
 @dataclass(frozen=True)
 class WasmFile:
-    """What is known about a module before it runs.
+    """Header data of a module.
 
     Attributes:
         properties: metadata.
@@ -55,7 +55,7 @@ def read(data: bytes) -> WasmFile:
 
 
 def with_properties(data: bytes, properties: Mapping[str, str]) -> bytes:
-    """The module with these properties, instead of others."""
+    """Replace the properties of a module."""
     kept = [(kind, body) for kind, body in _sections(data) if kind != CUSTOM or not body.startswith(_NAME)]
     text = json.dumps(dict(properties), sort_keys=True, separators=(",", ":"))
     return HEADER + b"".join(
@@ -64,7 +64,7 @@ def with_properties(data: bytes, properties: Mapping[str, str]) -> bytes:
 
 
 def encode_size(value: int) -> bytes:
-    """LEB128 of an unsigned integer."""
+    """Encode an unsigned integer as LEB128."""
     encoded = bytearray()
     while value >= 0x80:
         encoded.append(value & 0x7F | 0x80)
@@ -90,7 +90,7 @@ def _sections(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _size(data: bytes, at: int) -> tuple[int, int]:
-    """LEB128 of 32 bits, and where the rest begins."""
+    """Decode LEB128 of 32 bits at `at`; returns the value and the next position."""
     value = 0
     for shift in range(0, 35, 7):
         if at >= len(data):
@@ -114,5 +114,5 @@ def _max_memory(body: bytes) -> int:
 def _properties(text: bytes) -> dict[str, str]:
     found = load_json(text, "the properties of this WebAssembly file", error=EngineError)
     if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-        raise EngineError("this WebAssembly file is damaged: its properties are not texts by name", _AGAIN)
+        raise EngineError("this WebAssembly file is damaged: its properties are not a JSON object of strings", _AGAIN)
     return found
