@@ -13,7 +13,7 @@ CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitco
 .PHONY: help demo check test test-slow test-rounding test-arm test-consumers consumers lint bench results bench-shipped fuzz docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What a user has: the toolkit and the bundled digits.
 $(VENV)/.user: $(PROJECTS)
