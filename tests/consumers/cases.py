@@ -34,14 +34,14 @@ class Tensor:
     zero_point: int = 0
 
     def store(self, values: np.ndarray) -> np.ndarray:
-        """Values as the tensor has them."""
+        """Quantize values, or cast them to float32."""
         if not self.scale:
             return values.astype(self.dtype)
         info = np.iinfo(self.dtype)
         return np.clip(np.rint(values / self.scale) + self.zero_point, info.min, info.max).astype(self.dtype)
 
     def restore(self, stored: np.ndarray) -> np.ndarray:
-        """Values of a tensor."""
+        """Dequantize what `store` returns."""
         return self.scale * (stored - self.zero_point) if self.scale else stored
 
 
@@ -63,7 +63,7 @@ class Case:
             "model": str(self.path),
             "batch_size": self.batch_size,
             "steps": steps,
-            "inputs": [vars(each) | {"start": each.zero_point} for each in read],
+            "inputs": [vars(each) for each in read],
             "outputs": [vars(each) for each in written],
             "x": read[0].store(inputs()).tolist(),
         }

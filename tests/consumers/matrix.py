@@ -23,12 +23,12 @@ from tests.consumers.tools import ENVIRONMENTS, HERE, TOOLS, Tool
 
 #: Seconds for one file, with the start of the tool.
 LIMIT_S = 120
-#: Lines in which tools say why they refuse a file, the most telling first.
+#: Lines that state why a tool refuses a file, in order of preference.
 TELLING = (
     re.compile(r"not (yet )?(support|implement)|unsupported|no support|didn't find", re.I),
     re.compile(r"error|fail", re.I),
 )
-#: Times and places in the tool's sources.
+#: Time stamps and source locations.
 NOISE = re.compile(r"^\[[\d:]+\]\s*|\S*:\d+:?\s+")
 MAX_TEXT = 130
 
@@ -55,10 +55,13 @@ def run_all(folder: Path) -> dict[Tool, dict[str, Cell]]:
         (target, batch): [cases.build(form, folder, batch) for form in FORMS if form.target == target]
         for target, batch in sorted(batches, key=str)
     }
+    files = [built[tool.target, tool.batch_size] for tool in TOOLS]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = list(pool.map(lambda tool: run(tool, built[tool.target, tool.batch_size], folder), TOOLS))
-    names = [[case.form.name for case in built[tool.target, tool.batch_size]] for tool in TOOLS]
-    return {tool: dict(zip(*pair, strict=True)) for tool, *pair in zip(TOOLS, names, results, strict=True)}
+        results = pool.map(lambda tool, each: run(tool, each, folder), TOOLS, files)
+    return {
+        tool: {case.form.name: cell for case, cell in zip(each, cells, strict=True)}
+        for tool, each, cells in zip(TOOLS, files, results, strict=True)
+    }
 
 
 def run(tool: Tool, files: Sequence[Case], folder: Path) -> list[Cell]:

@@ -25,7 +25,7 @@ class Tool:
         environment: in `build/consumers`; "" for the one of the tests.
         package: whose version is recorded.
         batch_size: of its files; None for a dynamic batch.
-        dtypes: that it has.
+        dtypes: supported by the tool.
     """
 
     name: str

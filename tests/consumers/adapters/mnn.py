@@ -13,9 +13,8 @@ from MNN import expr, nn
 def load(job: dict[str, Any]) -> Function:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.mnn"
-        kind = "ONNX" if job["model"].endswith(".onnx") else "TFLITE"
         _tools.mnnconvert(
-            ["mnnconvert", "-f", kind, "--modelFile", job["model"], "--MNNModel", str(path), "--bizCode", "x"]
+            ["mnnconvert", "-f", "ONNX", "--modelFile", job["model"], "--MNNModel", str(path), "--bizCode", "x"]
         )
         if not path.exists():
             raise ValueError("the converter writes no file")

@@ -5,7 +5,6 @@ const fs = require("node:fs");
 const readline = require("node:readline");
 const ort = require("onnxruntime-web");
 
-const ARRAYS = { float32: Float32Array };
 const answers = Number(process.argv[2]);
 
 async function run(job) {
@@ -13,11 +12,11 @@ async function run(job) {
   const [first, ...states] = job.inputs;
   const rows = job.batch_size || job.x.length;
   const steps = Array.from({ length: job.steps || 1 }, () => []);
-  const tensor = (type, values, size) => new ort.Tensor(type, ARRAYS[type].from(values), [rows, size]);
+  const tensor = (values, size) => new ort.Tensor("float32", Float32Array.from(values), [rows, size]);
   for (let start = 0; start < job.x.length; start += rows) {
-    const feeds = { [first.name]: tensor(first.dtype, job.x.slice(start, start + rows).flat(), first.size) };
+    const feeds = { [first.name]: tensor(job.x.slice(start, start + rows).flat(), first.size) };
     for (const each of states) {
-      feeds[each.name] = tensor(each.dtype, new Array(rows * each.size).fill(each.start), each.size);
+      feeds[each.name] = tensor(new Array(rows * each.size).fill(0), each.size);
     }
     for (const step of steps) {
       const results = await session.run(feeds);

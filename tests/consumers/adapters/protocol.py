@@ -2,9 +2,9 @@
 
 Both are JSON, one per line. Stdout and stderr are a log, for tools print there.
 
-A job has the path of a `model`; its `inputs` and `outputs` in the order of the file, each with `name`, `dtype` and
-`size`, and the inputs with the number that a state starts with; `steps` of a step model, else 0; a fixed `batch_size`,
-or null; `x`, the rows of the first input, as stored.
+A job has the path of a `model`; its `inputs` and `outputs` in the order of the file, each with `name`, `dtype`, `size`
+and `zero_point`, with which a state starts; `steps` of a step model, else 0; a fixed `batch_size`, or null; `x`, the
+rows of the first input, as stored.
 
 An answer is one of `y` (the first output as stored, `[steps or 1, rows, n_out]`), `note` (of a tool that computes
 nothing) and `refused` (lines that say why).
@@ -40,6 +40,12 @@ def serve(load: Callable[[dict[str, Any]], Function], max_rows: int | None = Non
         print(json.dumps(answer), file=answers, flush=True)
 
 
+def run_session(session: Any, job: dict[str, Any]) -> Function:
+    """Call a session that has the interface of onnxruntime."""
+    names, outputs = ([each["name"] for each in job[side]] for side in ("inputs", "outputs"))
+    return lambda arrays: session.run(outputs, dict(zip(names, arrays, strict=True)))
+
+
 def _reasons(error: BaseException | None) -> list[str]:
     """The lines of an error and of its causes."""
     lines: list[str] = []
@@ -56,7 +62,7 @@ def _run(function: Function, job: dict[str, Any], max_rows: int | None) -> list[
     parts = []
     for start in range(0, len(x), rows):
         part = x[start : start + rows]
-        state = [np.full((rows, each["size"]), each["start"], each["dtype"]) for each in states]
+        state = [np.full((rows, each["size"]), each["zero_point"], each["dtype"]) for each in states]
         outputs = []
         for _ in range(job["steps"] or 1):
             y, *state = (np.array(each) for each in function([part, *state]))

@@ -3,16 +3,13 @@
 from typing import Any
 
 import onnx
-from adapters.protocol import Function, serve
+from adapters.protocol import Function, run_session, serve
 from onnx.reference import ReferenceEvaluator
 
 
 def evaluate(model: onnx.ModelProto | str, job: dict[str, Any]) -> Function:
     """Run a model in onnx itself, also after another tool has changed it."""
-    session = ReferenceEvaluator(model)
-    names = [each["name"] for each in job["inputs"]]
-    outputs = [each["name"] for each in job["outputs"]]
-    return lambda arrays: session.run(outputs, dict(zip(names, arrays, strict=True)))
+    return run_session(ReferenceEvaluator(model), job)
 
 
 if __name__ == "__main__":
