@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Annotated, Literal
@@ -75,7 +75,7 @@ class CExporter(Exporter):
         """The artifact with `properties` in the comment at the top of NAME.c."""
         text = artifact.main.decode()
         stamped = with_properties(text, {**read_properties(text), **properties})
-        return replace(artifact, files={**artifact.files, artifact.main_name: stamped.encode()})
+        return artifact.with_main(stamped.encode())
 
     def properties(self, model: bytes) -> Mapping[str, str]:
         """Properties in the comment at the top of NAME.c."""
