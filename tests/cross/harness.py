@@ -1,7 +1,7 @@
 """C sources built for other processors and run under emulators, with counts of executed instructions that never vary.
 
 Some targets are Linux on emulated processors, others boards without an operating system, whose programs talk to QEMU
-through newlib's semihosting (exit code, arguments, output). An ATmega2560 runs in simavr.
+through semihosting of newlib or picolibc (exit code, output; arguments on ARM). An ATmega2560 runs in simavr.
 """
 
 import re
@@ -32,8 +32,9 @@ TIMEOUT_SECONDS = 300
 
 @dataclass(frozen=True)
 class Memory:
-    """Where a board's flash and RAM are, in bytes."""
+    """Where a board's vector table, flash and RAM are, in bytes."""
 
+    vectors_origin: int
     flash_origin: int
     flash_length: int
     ram_origin: int
@@ -50,7 +51,8 @@ class Target:
         emulator: QEMU's program.
         flags: what the compiler needs for this processor, when it links too.
         machine: QEMU's board; empty for Linux.
-        memory: of the board; None for Linux.
+        memory: of a board that startup.c starts; None for all others.
+        library: a file that the compiler finds if its C library is installed.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Target:
     flags: tuple[str, ...]
     machine: str = ""
     memory: Memory | None = None
+    library: str = "libc.a"
 
 
 @dataclass(frozen=True)
@@ -79,9 +82,21 @@ def _fpu(name: str) -> tuple[str, str]:
     return "-mfloat-abi=hard", f"-mfpu={name}"
 
 
-MB = 1 << 20
-MPS2 = Memory(0, 4 * MB, 0x20000000, 4 * MB)
-MICROBIT = Memory(0, 256 << 10, 0x20000000, 16 << 10)
+def _memory(flash_origin: int, flash_length: int, ram_origin: int, ram_length: int) -> Memory:
+    """Memory with the vector table at the start of the flash."""
+    return Memory(flash_origin, flash_origin + VECTORS_BYTES, flash_length - VECTORS_BYTES, ram_origin, ram_length)
+
+
+def _riscv(march: str, mabi: str, bits: int) -> Target:
+    memory = {"__flash": 0x80000000, "__flash_size": 4 * MB, "__ram": 0x80000000 + 4 * MB, "__ram_size": 4 * MB}
+    flags = (f"-march={march}", f"-mabi={mabi}", "-mcmodel=medany", "--specs=picolibc.specs", "--oslib=semihost")
+    flags += ("--crt0=hosted", *(f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()))
+    return Target(march, "riscv64-unknown-elf-", f"qemu-system-riscv{bits}", flags, "virt", library="picolibc.specs")
+
+
+MB, VECTORS_BYTES = 1 << 20, 64
+MPS2 = _memory(0, 4 * MB, 0x20000000, 4 * MB)
+MICROBIT = _memory(0, 256 << 10, 0x20000000, 16 << 10)
 TARGETS = {
     target.name: target
     for target in (
@@ -91,10 +106,21 @@ TARGETS = {
         _board("cortex-m3", "mps2-an385", MPS2, "-mfloat-abi=soft"),
         _board("cortex-m4", "mps2-an386", MPS2, *_fpu("fpv4-sp-d16")),
         _board("cortex-m7", "mps2-an500", MPS2, *_fpu("fpv5-sp-d16")),
-        _board("cortex-m33", "mps2-an505", Memory(0x10000000, 4 * MB, 0x38000000, 4 * MB), *_fpu("fpv5-sp-d16")),
+        _board("cortex-m33", "mps2-an505", _memory(0x10000000, 4 * MB, 0x38000000, 4 * MB), *_fpu("fpv5-sp-d16")),
     )
 }
 
+#: Where exported C alone runs, not the C library. The code of Cortex-M55 lies in SRAM, which is larger than the memory
+#: that holds its vector table.
+EXPORTED_ONLY = {
+    target.name: target
+    for target in (
+        _board("cortex-m55", "mps3-an547", Memory(0x10000000, 0x11000000, 2 * MB, 0x31000000, 4 * MB), *_fpu("auto")),
+        _riscv("rv32imc", "ilp32", 32),
+        _riscv("rv32imafc", "ilp32f", 32),
+        _riscv("rv64gc", "lp64d", 64),
+    )
+}
 #: The most significant byte first: exported C alone runs there.
 BIG_ENDIAN = {
     target.name: target
@@ -112,8 +138,11 @@ def missing(target: Target) -> list[str]:
     compiler = f"{target.prefix}gcc"
     tools = (compiler, f"{target.prefix}nm", f"{target.prefix}size", target.emulator, "gcc")
     lacking = [tool for tool in tools if not shutil.which(tool)]
-    if compiler not in lacking and not Path(_tool([compiler, "-print-file-name=libc.a"]).strip()).is_absolute():
-        lacking.append(f"libc.a of {compiler}")
+    if (
+        compiler not in lacking
+        and not Path(_tool([compiler, f"-print-file-name={target.library}"]).strip()).is_absolute()
+    ):
+        lacking.append(f"{target.library} of {compiler}")
     return lacking
 
 
@@ -293,9 +322,9 @@ def _plugin(folder: Path) -> Path:
 
 def _run(target: Target, program: Path, arguments: Sequence[str], options: Sequence[str]) -> Completed:
     command = [target.emulator, *options]
-    if target.memory:
+    if target.machine:
         passed = "".join(f",arg={value}" for value in (program.name, *arguments))
-        command += ["-M", target.machine, "-display", "none", "-monitor", "none", "-serial", "none"]
+        command += ["-M", target.machine, "-display", "none", "-monitor", "none", "-serial", "none", "-bios", "none"]
         command += ["-semihosting-config", f"enable=on,target=native{passed}", "-kernel", str(program)]
     else:
         command += [str(program), *arguments]

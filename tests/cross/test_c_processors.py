@@ -16,8 +16,9 @@ from sen_exporters.c.library import closure, regions
 from sen_exporters.c.program import lower_network
 from sen_runtime.ir.network import Network
 from tests.cross import forms, harness
-from tests.cross.harness import AVR, BIG_ENDIAN, HERE, STRICT, TARGETS, Target
+from tests.cross.harness import AVR, BIG_ENDIAN, EXPORTED_ONLY, HERE, STRICT, TARGETS, Target
 
+LITTLE_ENDIAN = {**TARGETS, **EXPORTED_ONLY}
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 PEDANTIC = ("-std=c99", *STRICT, "-Wpedantic")
 #: -march, and what /proc/cpuinfo says of a processor that can run it.
@@ -29,8 +30,9 @@ X86 = {
     "icelake-server": {"avx512_vnni", "avx512_vbmi2", "avx512_bitalg", "sha_ni", "vaes"},
 }
 IS_X86 = platform.machine() in ("x86_64", "AMD64")
+#: Levels that QEMU executes where the processor does not.
+EMULATED_X86 = ("x86-64-v2", "x86-64-v3")
 ARM = {
-    "aarch64, armv8-a": ("aarch64", ("-march=armv8-a",)),
     "aarch64, dot products": ("aarch64", ("-march=armv8.2-a+dotprod+fp16",)),
     "armhf, NEON": ("armhf", ("-march=armv7-a+neon-vfpv4", "-marm")),
     "armhf, Thumb": ("armhf", ("-march=armv7-a+neon-vfpv4", "-mthumb")),
@@ -69,15 +71,23 @@ def with_tools(target: Target) -> Target:
     return target
 
 
-def selftests(target: Target, networks: Mapping[str, Network], folder: Path, weights: str) -> int:
-    """Exit code of a program that runs the self-tests of all exports on a target."""
+def selftests(
+    target: Target, networks: Mapping[str, Network], folder: Path, weights: str, optimize: str = "-O2"
+) -> int:
+    """Exit code of a program on a target: 0 if all exports pass their self-tests, and a wrong one fails."""
     sources, includes = export_all(networks, folder, weights)
+    wrong = forms.write(forms.single_forms()["dense_float32"], "wrong", folder)
+    test = wrong / "wrong_selftest.c"
+    text = test.read_text().replace("y[output] - golden", "1 + y[output] - golden")
+    assert text != test.read_text()
+    test.write_text(text)
     program = harness.build(
         target,
-        [*sources, HERE / "selftests_main.c"],
+        [*sources, *forms.sources(wrong), HERE / "selftests_main.c"],
         folder / "program",
-        includes=includes,
-        defines=["SEN_SELFTEST_NO_MAIN"],
+        includes=[*includes, wrong],
+        defines=["SEN_SELFTEST_NO_MAIN", "WITH_WRONG"],
+        optimize=optimize,
     )
     return harness.run(target, program).code
 
@@ -111,6 +121,14 @@ def test_x86(compiler: str, tmp_path: Path) -> None:
         )
         if needed <= flags:
             assert subprocess.run([program]).returncode == 0, architecture
+        elif architecture in EMULATED_X86 and shutil.which("qemu-x86_64"):
+            assert subprocess.run(["qemu-x86_64", "-cpu", "max", program]).returncode == 0, architecture
+
+
+@pytest.mark.parametrize("name", LITTLE_ENDIAN)
+def test_the_self_tests(name: str, tmp_path: Path) -> None:
+    target = with_tools(LITTLE_ENDIAN[name])
+    assert selftests(target, forms.every_form(), tmp_path, "incbin", "-Os") == 0
 
 
 @pytest.mark.parametrize("kind", ARM)
