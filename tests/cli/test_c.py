@@ -19,7 +19,16 @@ from tests.engines.test_engine_c import IMPOSTOR, false_compiler
 Run = Callable[..., Outcome]
 
 NAMES = {
-    *("mlp.c", "mlp.h", "mlp_selftest.c", "README.md", "CMakeLists.txt", "library.json", "library.properties"),
+    *(
+        "mlp.c",
+        "mlp.h",
+        "mlp.hpp",
+        "mlp_selftest.c",
+        "README.md",
+        "CMakeLists.txt",
+        "library.json",
+        "library.properties",
+    ),
     *("zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"),
 }
 

@@ -23,7 +23,7 @@ LIBRARY = HERE.parents[1] / "runtime/sen_runtime/c"
 RUN_IMAGE = (HERE / "run_image.c",)
 COUNT_IMAGE = (HERE / "count_image.c", HERE / "markers.c")
 #: Warnings of the project's own sources.
-STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+STRICT = ("-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wcast-qual", "-Werror")
 SECTIONS = ("-ffunction-sections", "-fdata-sections")
 #: Exit code of a bare-metal program that ran into a fault (startup.c).
 FAULT = 70

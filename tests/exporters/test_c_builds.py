@@ -58,8 +58,10 @@ def test_only_public_names_are_visible(tmp_path: Path) -> None:
 def test_only_needed_functions_are_there() -> None:
     text = export(small("dense", "int8")).main.decode()
     defined = set(re.findall(r"^static [^\n=;]*?(\w+)\(", text, re.MULTILINE))
-    assert {"sen_dense_int8", "sen_quantize", "apply", "run_perceptron"} <= defined
-    assert not {"sen_dense_int8_reference", "sen_dense_f32", "sen_panel_width", "run_spiking", "sen_nonzero"} & defined
+    assert {"sen_dense_int8", "sen_quantize", "apply", "sen_perceptron_run"} <= defined
+    assert (
+        not {"sen_dense_int8_reference", "sen_dense_f32", "sen_panel_width", "sen_spiking_run", "sen_nonzero"} & defined
+    )
     assert "math.h" not in text and "SEN_ISA" not in text
 
 

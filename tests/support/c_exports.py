@@ -13,7 +13,7 @@ from sen_runtime.ir.network import Network
 from tests.support.networks import random_network
 
 EXPORTER = CExporter()
-STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror")
+STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wcast-qual", "-Wpedantic", "-Werror")
 SHARED = (*STRICT, "-O1", "-fPIC", "-shared", "-fsanitize=undefined", "-fno-sanitize-recover=all")
 STORAGES = {"float32": lambda network: network, "float16": to_float16, "int8": to_int8_weights}
 

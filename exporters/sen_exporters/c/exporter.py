@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from typing import Annotated, Literal
@@ -17,7 +17,7 @@ from annotated_types import Ge, Unit, doc
 
 from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, check_float_activations, describe
 from sen_exporters.c.budget import Footprint, check_budget, footprint
-from sen_exporters.c.files import folder, read_properties, source, with_properties
+from sen_exporters.c.files import folder, read_properties, source, with_hash, with_properties
 from sen_exporters.c.program import Program, lower_network
 from sen_runtime.ir.network import Network
 
@@ -72,10 +72,15 @@ class CExporter(Exporter):
         return Artifact(self.name, content, {"flash": found.flash_bytes, "RAM": found.ram_bytes})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
-        """The artifact with `properties` in the comment at the top of NAME.c."""
+        """The artifact with `properties` in the comment at the top of NAME.c, and the hash of the source in NAME.h."""
         text = artifact.main.decode()
-        stamped = with_properties(text, {**read_properties(text), **properties})
-        return artifact.with_main(stamped.encode())
+        stamped = artifact.with_main(with_properties(text, {**read_properties(text), **properties}).encode())
+        hashes = [value for key, value in properties.items() if key.endswith("_sha256")]
+        if not hashes:
+            return stamped
+        header = artifact.main_name.removesuffix(".c") + ".h"
+        content = with_hash(artifact.files[header].decode(), hashes[0]).encode()
+        return replace(stamped, files={**stamped.files, header: content})
 
     def properties(self, model: bytes) -> Mapping[str, str]:
         """Properties in the comment at the top of NAME.c."""
@@ -123,4 +128,4 @@ def _files(program: Program, found: Footprint) -> dict[str, str | bytes]:
         f"Flash {found.flash_bytes} B, RAM {found.ram_bytes} B; README.md lists all items.",
         "SPDX-License-Identifier: Apache-2.0 (the functions; the weights are their owner's)",
     ]
-    return {f"{name}.c": source(program, title, describe(program.network)), **folder(program, found, number)}
+    return {f"{name}.c": source(program, title, describe(program.network)), **folder(program, found)}

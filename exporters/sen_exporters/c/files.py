@@ -11,6 +11,7 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -22,13 +23,15 @@ from sen_exporters.c.memory import ALIGNMENT, WIDTH, Constant, binary, definitio
 from sen_exporters.c.program import Program
 from sen_exporters.c.weights import Member
 
+#: Of the header, in the order of `with_hash`.
+_HASH = re.compile(r"^(#define \w+_MODEL_HASH ).*\n(#define \w+_MODEL_ID ).*$", re.MULTILINE)
 _PROPERTY = re.compile(r"^ \*   (.+?): (.*)$", re.MULTILINE)
 
 
-def folder(program: Program, found: Footprint, version: str) -> dict[str, str | bytes]:
+def folder(program: Program, found: Footprint) -> dict[str, str | bytes]:
     """Header, weights, self-test, README, and files for CMake, Zephyr, PlatformIO and Arduino, by file name."""
     name = program.name
-    files: dict[str, str | bytes] = {f"{name}.h": render("network.h", program)}
+    files: dict[str, str | bytes] = {f"{name}.{kind}": render(f"network.{kind}", program) for kind in ("h", "hpp")}
     if given := names.names(program.network):
         files[f"{name}_names.h"] = render("names.h", program, names=given)
     if program.is_binary:
@@ -46,7 +49,7 @@ def folder(program: Program, found: Footprint, version: str) -> dict[str, str | 
         stack=STACK_BYTES,
         stack_unoptimized=STACK_BYTES_UNOPTIMIZED,
     )
-    return files | _arduino(program, version, [f"{name}.c", *files])
+    return files | _arduino(program, [f"{name}.c", *files])
 
 
 def source(program: Program, title: Sequence[str], properties: Mapping[str, str]) -> str:
@@ -65,13 +68,13 @@ def _kernels(program: Program) -> Iterable[str]:
             yield f"#if{'n' * (name in plain)}def {program.macro}_EXPAND\n{text}#endif\n"
 
 
-def _arduino(program: Program, version: str, others: Iterable[str]) -> dict[str, str]:
+def _arduino(program: Program, others: Iterable[str]) -> dict[str, str]:
     """library.json for PlatformIO, library.properties for Arduino; `others` are all other files of the folder."""
     name, sentence = program.name, f"A {program.architecture} neural network"
     sources = [f"{name}.c", f"{name}_selftest.c", *([f"{name}_weights.S"] if program.is_binary else [])]
     manifest = {
         "name": name,
-        "version": version,
+        "version": version("sen-edge"),
         "description": f"{sentence}, exported by sen-edge.",
         "headers": f"{name}.h",
         "frameworks": "*",
@@ -82,7 +85,7 @@ def _arduino(program: Program, version: str, others: Iterable[str]) -> dict[str,
     }
     properties = {
         "name": name,
-        "version": version,
+        "version": version("sen-edge"),
         "author": "sen-edge",
         "maintainer": "sen-edge",
         "sentence": f"{sentence}.",
@@ -108,7 +111,7 @@ def comment(title: Iterable[str], properties: Mapping[str, str]) -> str:
 def render(template: str, program: Program, package: str = __package__, **values: object) -> str:
     """Fill the template of that name in the folder `templates` of `package`."""
     found = _templates(package).get_template(f"{template}.jinja")
-    shared = {"network": program.network, "scaling": program.scaling}
+    shared = {"network": program.network, "scaling": program.scaling, "version": version("sen-edge")}
     return found.render(program=program, name=program.name, macro=program.macro, **shared, **values)
 
 
@@ -154,6 +157,11 @@ def with_properties(text: str, properties: Mapping[str, str]) -> str:
     end = text.index("*/") + 3
     title = [line[3:] for line in text[:end].splitlines()[1:-1] if line.startswith(" * ") and line[3] != " "]
     return comment(title, properties) + text[end:]
+
+
+def with_hash(header: str, sha256: str) -> str:
+    """NAME.h with the hash of the model's file."""
+    return _HASH.sub(rf'\g<1>"{sha256}"\n\g<2>0x{sha256[:8]}ul', header, count=1)
 
 
 def _escape(text: str) -> str:

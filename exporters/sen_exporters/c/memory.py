@@ -76,7 +76,8 @@ def definition(constant: Constant) -> str:
     name = values.dtype.name
     kind = "float16 bits: " if name == "float16" else ""
     head = f"/* {kind}{constant.comment} */\n{_ALIGNED if name == 'int8' else ''}"
-    return f"{head}static const {constant.type} {constant.symbol}[{values.size}] = {{\n{rows(literals(values))}}};\n"
+    declaration = f"static const {constant.type} {constant.symbol}[{values.size}] SEN_SECTION"
+    return f"{head}{declaration} = {{\n{rows(literals(values))}}};\n"
 
 
 def number(value: float) -> str:

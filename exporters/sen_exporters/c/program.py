@@ -138,7 +138,7 @@ class Program:
     @property
     def functions(self) -> set[str]:
         """Regions of the library that the generated code names."""
-        run = "run_spiking" if self.network.is_spiking else "run_perceptron"
+        run = "sen_spiking_run" if self.network.is_spiking else "sen_perceptron_run"
         products = (weights.kernel for weights in self.weights)
         code = {str(self.members["code"])} if "code" in self.members else set()
         return {"sen_is_finite", run, *self.kernels.values(), *products, *code, *self.scaling.functions}

@@ -34,7 +34,7 @@ enum {
 typedef struct sen_input {
     const float *values;    /* [n] */
     uint32_t uses;          /* SEN_USES_... of `quantized` */
-    const void *quantized;  /* [n] as written by sen_quantize; a value is about scale times its quantized value */
+    void *quantized;        /* [n] as written by sen_quantize, and scratch; a value is about scale times its quantized value */
     float scale;
     int32_t sum;            /* of the quantized values; set by the instruction sets whose products use it */
     const uint32_t *events; /* [count] indices of the nonzero values, ascending */
@@ -153,6 +153,13 @@ typedef struct sen_network {
 #define SEN_PAIRS
 #endif
 
+/* SEN_LAYER_HOOK is the name of a user's function, called after each layer with its number. */
+#ifdef SEN_LAYER_HOOK
+void SEN_LAYER_HOOK(uint32_t layer);
+#else
+#define SEN_LAYER_HOOK(layer) ((void)0)
+#endif
+
 /* Factor of the stored values of a row. */
 SEN_INLINE float sen_scale(const sen_weights *w, uint32_t row)
 {
@@ -229,6 +236,9 @@ void sen_activate_row(const sen_scaling *scaling, float *y);
 
 /* Without scaling: one inference from `x` to `y`, which lie outside `work`; of a spiking network all steps, from membranes of 0. */
 void sen_network_run(const sen_network *network, float *work, const float *x, float *y);
+
+/* run.c: the same, of a network that is not spiking. */
+void sen_perceptron_run(const sen_network *network, float *work, const float *x, float *y);
 
 /* The time of one layer after the other. */
 typedef struct sen_laps {

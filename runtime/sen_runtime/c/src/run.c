@@ -1,8 +1,8 @@
 /* Running a network: the layers in order; rows of a batch side by side. */
 #include "apply.h"
 
-/* export: run_perceptron, needs apply */
-static void run_perceptron(const sen_network *network, float *work, const float *x, float *y)
+/* export: sen_perceptron_run, needs apply */
+SEN_PRIVATE void sen_perceptron_run(const sen_network *network, float *work, const float *x, float *y)
 {
     const uint32_t count = network->layer_count;
     uint32_t index;
@@ -11,6 +11,7 @@ static void run_perceptron(const sen_network *network, float *work, const float 
         float *out = index == count - 1 ? y : work + layer->out;
         apply(network, work, layer, x, bias_of(layer, 1.0f, out), layer->neuron == SEN_RELU, out);
         x = out;
+        SEN_LAYER_HOOK(index);
     }
 }
 /* end */
@@ -20,7 +21,7 @@ void sen_network_run(const sen_network *network, float *work, const float *x, fl
     if (network->timesteps > 0)
         sen_spiking_run(network, work, x, y);
     else
-        run_perceptron(network, work, x, y);
+        sen_perceptron_run(network, work, x, y);
 }
 
 void sen_network_profile(const sen_network *network, float *work, const float *x, float *y, sen_laps *laps)

@@ -1,7 +1,7 @@
 /* Running a spiking network: the layers in order in each step. */
 #include "apply.h"
 
-/* export: run_spiking, needs apply */
+/* export: sen_spiking_run, needs apply */
 /* The current of a spiking layer: W x + b. */
 static void charge(const sen_network *network, float *work, const sen_layer *layer, const float *x)
 {
@@ -80,6 +80,7 @@ static const float *advance(const sen_network *network, float *work, const float
             charge(network, work, layer, x);
         integrate(network, work, layer);
         x = work + layer->out;
+        SEN_LAYER_HOOK(index);
     }
     return x;
 }
@@ -95,11 +96,13 @@ static const float *leak(const sen_network *network, float *work, const float *x
     if (is_varied(last)) {
         for (i = 0; i < last->n_out; i++)
             out[i] = last->lif.betas[i] * out[i] + work[last->current + i];
+        SEN_LAYER_HOOK(network->layer_count - 1);
         return out;
     }
 #endif
     for (i = 0; i < last->n_out; i++)
         out[i] = last->lif.beta * out[i] + work[last->current + i];
+    SEN_LAYER_HOOK(network->layer_count - 1);
     return out;
 }
 
@@ -127,6 +130,7 @@ static void run_steps(const sen_network *network, float *work, const float *x, u
     if (is_constant(network) && spiking_layers(network) == 1 && !is_varied(first)) {
         network->kernels->integrate_constant(
             &first->lif, n, work + first->current, network->factors, network->timesteps, work + first->membrane, total);
+        SEN_LAYER_HOOK(0);
         return;
     }
     memset(total, 0, n * sizeof(float));
@@ -165,7 +169,7 @@ static float factor_sum(const sen_network *network)
 }
 
 /* All steps. A leaky integrator is linear, so its weights are multiplied once, with what arrives in all steps. */
-static void run_spiking(const sen_network *network, float *work, const float *x, float *y)
+SEN_PRIVATE void sen_spiking_run(const sen_network *network, float *work, const float *x, float *y)
 {
     const sen_layer *last = &network->layers[network->layer_count - 1];
     sen_network_reset(network, work);
@@ -183,13 +187,9 @@ static void run_spiking(const sen_network *network, float *work, const float *x,
 #endif
     run_steps(network, work, x, last->n_in, work + last->total);
     apply(network, work, last, work + last->total, bias_of(last, factor_sum(network), y), 0, y);
+    SEN_LAYER_HOOK(network->layer_count - 1);
 }
 /* end */
-
-void sen_spiking_run(const sen_network *network, float *work, const float *x, float *y)
-{
-    run_spiking(network, work, x, y);
-}
 
 int sen_charges_once(const sen_network *network)
 {
