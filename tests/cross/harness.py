@@ -7,7 +7,8 @@ through semihosting of newlib or picolibc (exit code, output; arguments on ARM).
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,18 @@ def run(target: Target, program: Path, arguments: Sequence[str] = ()) -> Complet
     return _run(target, program, arguments, ())
 
 
+@contextmanager
+def serial(target: Target, program: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """QEMU with the board's first serial line at its stdin and stdout; it ends with the context."""
+    command = [target.emulator, "-M", target.machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
+    command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(program)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def run_avr(program: Path) -> str:
     """What a program for `AVR` prints.
 
@@ -238,7 +251,19 @@ def count(
     Raises:
         RuntimeError: the program failed, or never entered `start`.
     """
-    plugin = _plugin(program.parent)
+    return _count(target, program, arguments, start, stop)["instructions"][0]
+
+
+def count_cycles(target: Target, program: Path) -> tuple[int, int, int]:
+    """Instructions between the markers on Cortex-M3, and the estimate of plugin.c of min and max cycles."""
+    found = _count(target, program, (), "sen_count_start", "sen_count_stop", "cortex-m3=on")
+    return found["instructions"][0], found["cycles"][0], found["cycles"][1]
+
+
+def _count(
+    target: Target, program: Path, arguments: Sequence[str], start: str, stop: str, *options: str
+) -> dict[str, list[int]]:
+    """What the plugin prints, by the first word of a line."""
     symbols = _tool([f"{target.prefix}nm", program])
     addresses = []
     for name in (start, stop):
@@ -246,11 +271,13 @@ def count(
         if not found:
             raise RuntimeError(f"{program.name} has no function {name}")
         addresses.append(int(found[1], 16) & ~1)  # without the bit that says Thumb
-    done = _run(target, program, arguments, ("-plugin", f"{plugin},start={addresses[0]:#x},stop={addresses[1]:#x}"))
-    told = re.search(r"^instructions (\d+)$", done.stderr, re.MULTILINE)
-    if done.code or not told or told[1] == "0":
+    given = [f"start={addresses[0]:#x}", f"stop={addresses[1]:#x}", *options]
+    done = _run(target, program, arguments, ("-plugin", ",".join((str(_plugin(program.parent)), *given))))
+    rows = re.findall(r"^(instructions|cycles) ([\d ]+)$", done.stderr, re.MULTILINE)
+    told = {name: [int(each) for each in values.split()] for name, values in rows}
+    if done.code or not told or not told["instructions"][0]:
         raise RuntimeError(f"{program.name} on {target.name}: exit code {done.code}\n{done.stdout}{done.stderr}")
-    return int(told[1])
+    return told
 
 
 def text_bytes(

@@ -17,7 +17,7 @@ from annotated_types import Ge, Unit, doc
 
 from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, check_float_activations, describe
 from sen_exporters.c.budget import Footprint, check_budget, footprint
-from sen_exporters.c.files import folder, read_properties, source, with_hash, with_properties
+from sen_exporters.c.files import folder, read_properties, render, source, with_hash, with_properties
 from sen_exporters.c.program import Program, lower_network
 from sen_runtime.ir.network import Network
 
@@ -34,6 +34,7 @@ class COptions(ExportOptions):
         max_flash: bytes of flash that code and constants may take; None for any number.
         max_ram: bytes of RAM that the arena may take; None for any number.
         weights: "array" (C text) or "incbin" (a binary file that the assembler includes); None is by size.
+        harness: whether to write NAME_harness.c.
     """
 
     max_flash: Annotated[
@@ -43,6 +44,7 @@ class COptions(ExportOptions):
         int | None, Ge(0), Unit("B"), doc("Max size of the arena, e.g. 16KiB; exit code 3 if exceeded.")
     ] = None
     weights: Literal["array", "incbin"] | None = None
+    harness: Annotated[bool, doc("Also write NAME_harness.c, for the runner of MLPerf Tiny.")] = False
 
 
 class CExporter(Exporter):
@@ -67,7 +69,7 @@ class CExporter(Exporter):
         program, found = _lower(network, options)
         content = {
             f"{program.name}/{name}": text.encode() if isinstance(text, str) else text
-            for name, text in _files(program, found).items()
+            for name, text in _files(program, found, options).items()
         }
         return Artifact(self.name, content, {"flash": found.flash_bytes, "RAM": found.ram_bytes})
 
@@ -120,7 +122,7 @@ def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
     return program, found
 
 
-def _files(program: Program, found: Footprint) -> dict[str, str | bytes]:
+def _files(program: Program, found: Footprint, options: COptions) -> dict[str, str | bytes]:
     """Content of the folder by file name, NAME.c first."""
     name, number = program.name, version("sen-edge")
     title = [
@@ -128,4 +130,6 @@ def _files(program: Program, found: Footprint) -> dict[str, str | bytes]:
         f"Flash {found.flash_bytes} B, RAM {found.ram_bytes} B; README.md lists all items.",
         "SPDX-License-Identifier: Apache-2.0 (the functions; the weights are their owner's)",
     ]
-    return {f"{name}.c": source(program, title, describe(program.network)), **folder(program, found)}
+    additional = {f"{name}_harness.c": render("harness.c", program)} if options.harness else {}
+    content = source(program, title, describe(program.network))
+    return {f"{name}.c": content, **folder(program, found, additional)}

@@ -28,10 +28,14 @@ _HASH = re.compile(r"^(#define \w+_MODEL_HASH ).*\n(#define \w+_MODEL_ID ).*$", 
 _PROPERTY = re.compile(r"^ \*   (.+?): (.*)$", re.MULTILINE)
 
 
-def folder(program: Program, found: Footprint) -> dict[str, str | bytes]:
-    """Header, weights, self-test, README, and files for CMake, Zephyr, PlatformIO and Arduino, by file name."""
+def folder(program: Program, found: Footprint, additional: Mapping[str, str]) -> dict[str, str | bytes]:
+    """Header, weights, self-test, README, and files for CMake, Zephyr, PlatformIO and Arduino, by file name.
+
+    Those of `additional` are listed in the manifests.
+    """
     name = program.name
     files: dict[str, str | bytes] = {f"{name}.{kind}": render(f"network.{kind}", program) for kind in ("h", "hpp")}
+    files |= additional
     if given := names.names(program.network):
         files[f"{name}_names.h"] = render("names.h", program, names=given)
     if program.is_binary:
