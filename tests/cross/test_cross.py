@@ -137,6 +137,39 @@ def test_the_counter_is_exact(target: Target, tmp_path: Path) -> None:
         harness.count(target, program, start="absent")
 
 
+#: Instructions of Cortex-M3, and the estimate of their min and max cycles; the call of the second marker is 3.
+CYCLES = {
+    "ldr r0, [sp]": (2, 2),
+    "ldrb.w r0, [sp, #200]": (2, 2),
+    "ldrd r0, r1, [sp]": (3, 3),
+    "push {r0, r1}": (3, 3),
+    "ldmia.w sp!, {r0, r1}": (3, 3),
+    "muls r0, r1": (1, 1),
+    "mla r0, r1, r1, r1": (2, 2),
+    "umull r0, r1, r2, r2": (3, 5),
+    "umlal r0, r1, r2, r2": (4, 7),
+    "udiv r0, r1, r1": (2, 12),
+    "b.n 1f; 1:": (3, 3),
+    "b.w 1f; 1:": (3, 3),
+    "1: eors r0, r0": (1, 1),
+    "bne.n 1b": (3, 3),
+    "beq.n 1f; nop; 1:": (1, 3),
+    "cbz r0, 1f; nop; 1:": (1, 3),
+    "eor.w r0, r1, r2": (1, 1),
+}
+
+
+def test_cycles_are_estimated(tmp_path: Path) -> None:
+    target = with_tools(TARGETS["cortex-m3"])
+    code = "".join(f"{each}\\n" for each in CYCLES)
+    clobbered = '"r0", "r1", "cc", "memory"'
+    body = KNOWN.replace('".rept 100\\n\\tnop\\n\\t.endr"', f'"{code}" : : : {clobbered}')
+    (tmp_path / "known.c").write_text(body)
+    program = harness.build(target, [tmp_path / "known.c", COUNT_IMAGE[1]], tmp_path / "known", includes=[harness.HERE])
+    expected = (len(CYCLES) + 1, *(sum(each[index] for each in CYCLES.values()) + 3 for index in (0, 1)))
+    assert harness.count_cycles(target, program) == tuple(3 * each for each in expected)
+
+
 def test_instructions_of_inferences_are_the_same_each_time(target: Target, library: list[Path], tmp_path: Path) -> None:
     case = write_case(tmp_path, "spiking")
     program = harness.build(target, [*COUNT_IMAGE, *library], tmp_path / "count", includes=[case])
