@@ -35,6 +35,7 @@ class COptions(ExportOptions):
         max_ram: bytes of RAM that the arena may take; None for any number.
         weights: "array" (C text) or "incbin" (a binary file that the assembler includes); None is by size.
         harness: whether to write NAME_harness.c.
+        kernels: "private" (in NAME.c) or "shared" (in sen_kernels.c).
     """
 
     max_flash: Annotated[
@@ -45,6 +46,10 @@ class COptions(ExportOptions):
     ] = None
     weights: Literal["array", "incbin"] | None = None
     harness: Annotated[bool, doc("Also write NAME_harness.c, for the runner of MLPerf Tiny.")] = False
+    kernels: Annotated[
+        Literal["private", "shared"],
+        doc("Kernels as a part of NAME.c, or as sen_kernels.c, which several networks in one program share."),
+    ] = "private"
 
 
 class CExporter(Exporter):
@@ -117,6 +122,7 @@ def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
     name = identifier(options.name)
     check_float_activations(network, "the C export")
     program = lower_network(network, name, options.weights)
+    program = replace(program, shares_kernels=options.kernels == "shared")
     found = footprint(program)
     check_budget(name, found, options.max_flash, options.max_ram)
     return program, found

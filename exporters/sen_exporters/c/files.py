@@ -21,6 +21,7 @@ from sen_exporters.c.golden import golden
 from sen_exporters.c.library import closure
 from sen_exporters.c.memory import ALIGNMENT, WIDTH, Constant, binary, definition, literals, number, placed, rows
 from sen_exporters.c.program import Program
+from sen_exporters.c.shared_kernels import kernels_id, shared_kernels
 from sen_exporters.c.weights import Member
 
 #: Of the header, in the order of `with_hash`.
@@ -42,6 +43,8 @@ def folder(program: Program, found: Footprint, additional: Mapping[str, str]) ->
         files[f"{name}_weights.bin"] = binary(program.constants)
         files[f"{name}_weights.S"] = render("weights.S", program, alignment=ALIGNMENT)
     is_train = program.network.coding.is_binary
+    if program.shares_kernels:
+        files |= shared_kernels()
     files[f"{name}_selftest.c"] = render("selftest.c", program, golden=golden(program), is_train=is_train)
     for template in ("CMakeLists.txt", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"):
         files[template] = render(template, program)
@@ -58,7 +61,8 @@ def folder(program: Program, found: Footprint, additional: Mapping[str, str]) ->
 
 def source(program: Program, title: Sequence[str], properties: Mapping[str, str]) -> str:
     """NAME.c, which begins with a comment of `title` and `properties`."""
-    return render("network.c", program, head=comment(title, properties), kernels=_kernels(program))
+    kernels = () if program.shares_kernels else _kernels(program)
+    return render("network.c", program, head=comment(title, properties), kernels=kernels, kernels_id=kernels_id())
 
 
 def _kernels(program: Program) -> Iterable[str]:
@@ -76,6 +80,7 @@ def _arduino(program: Program, others: Iterable[str]) -> dict[str, str]:
     """library.json for PlatformIO, library.properties for Arduino; `others` are all other files of the folder."""
     name, sentence = program.name, f"A {program.architecture} neural network"
     sources = [f"{name}.c", f"{name}_selftest.c", *([f"{name}_weights.S"] if program.is_binary else [])]
+    sources += ["sen_kernels.c"] if program.shares_kernels else []
     manifest = {
         "name": name,
         "version": version("sen-edge"),
@@ -98,6 +103,7 @@ def _arduino(program: Program, others: Iterable[str]) -> dict[str, str]:
         "url": "https://arxiv.org/abs/2506.13410",
         "architectures": "*",
         "includes": f"{name}.h",
+        **({"dot_a_linkage": "true"} if program.shares_kernels else {}),  # else the kernels of two libraries collide
     }
     return {
         "library.json": json.dumps(manifest, indent=2) + "\n",

@@ -9,7 +9,7 @@ from functools import singledispatch
 import numpy as np
 
 from sen_exporters.base import NoFormError
-from sen_exporters.c.memory import Arena, Constant, dtype, number
+from sen_exporters.c.memory import Arena, Constant, dtype
 from sen_exporters.c.scaling import LoweredScaling, lower_scaling
 from sen_exporters.c.weights import Members, Place, Weights, lower
 from sen_runtime.ir.network import Layer, Network, readout_factors
@@ -57,6 +57,7 @@ class Program:
         scaling: of inputs and outputs.
         arena: vectors in RAM.
         storage: of the constants: "array", "incbin", or None for that of their size.
+        shares_kernels: whether kernels are a library, and not part of NAME.c.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Program:
     scaling: LoweredScaling
     arena: Arena
     storage: str | None
+    shares_kernels: bool = False
 
     @property
     def macro(self) -> str:
@@ -133,7 +135,7 @@ class Program:
         """Macros of network.h that the structures of this network need."""
         is_varied = any(layer.source.neuron.arrays for layer in self.layers)
         uses = {"SEN_PER_NEURON": is_varied, "SEN_CODES_INPUTS": self.network.coding.is_computed}
-        return [name for name, is_used in uses.items() if is_used]
+        return [name for name, is_used in uses.items() if is_used or self.shares_kernels]
 
     @property
     def functions(self) -> set[str]:
@@ -285,10 +287,9 @@ def _leaky_integrator(neuron: LeakyIntegrator, where: str, shape: tuple[int, int
 def _parameters(neuron: Lif | LeakyIntegrator, where: str, size: int, reset: str) -> Members:
     """Members of `sen_lif`: numbers, or arrays `[size]` where a parameter differs between the neurons."""
     values = {"beta": neuron.beta, **({"threshold": neuron.threshold} if isinstance(neuron, Lif) else {})}
-    if not neuron.arrays:
-        beta, threshold = (number(float(values.get(name, 0.0))) for name in ("beta", "threshold"))
-        return {"lif": f"{{{beta}, {threshold}, {reset}}}"}
     members: Members = {"lif.reset": reset}
+    if not neuron.arrays:
+        return {**members, **{f"lif.{name}": float(value) for name, value in values.items()}}
     for name, value in values.items():
         array = np.broadcast_to(np.asarray(value, np.float32), size)
         members[f"lif.{name}s"] = Constant(f"{where.replace(' ', '')}_{name}", array, f"{where}: {name} [{size}]")

@@ -155,9 +155,10 @@ def _compiler() -> list[str]:
 
 
 def _build(command: Sequence[str], model: Path, flags: Sequence[str]) -> ctypes.CDLL:
-    """Build `NAME.c`, and `NAME_weights.S` if it exists, and load the library."""
+    """Build `NAME.c`, with `NAME_weights.S` and `sen_kernels.c` if they exist, and load the library."""
     assembly = model.with_name(f"{model.stem}_weights.S")
-    sources = [str(model), str(assembly)] if assembly.exists() else [str(model)]
+    parts = (assembly, model.with_name("sen_kernels.c"))
+    sources = [str(model), *(str(part) for part in parts if part.exists())]
     try:
         with tempfile.TemporaryDirectory() as folder:
             library = str(Path(folder) / "network.so")
