@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 
 from sen_exporters.c.files import render, source
+from sen_exporters.c.integer import lower_integers
 from sen_exporters.c.library import Region, regions
-from sen_exporters.c.program import lower_network
+from sen_exporters.c.program import Program, lower_network
+from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
@@ -33,7 +35,18 @@ from sen_runtime.ir.standardization import Standardization
 
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 TABLE = Path(__file__).parents[1] / "exporters/sen_exporters/c/code_size.json"
-STRUCTURES = ("sen_weights", "sen_term", "sen_layer", "sen_kernels", "sen_network")
+STRUCTURES = (
+    "sen_weights",
+    "sen_term",
+    "sen_layer",
+    "sen_kernels",
+    "sen_network",
+    "sen_integer_weights",
+    "sen_operation",
+    "sen_integer_layer",
+    "sen_integer_network",
+)
+INTERFACES = ("interface", "interface_with_scaling", "interface_of_integers")
 #: Compiles the library without parameters of single neurons and without input codings.
 PLAIN = "-DSEN_PLAIN"
 #: Max ratio to the table, for other compiler versions.
@@ -87,7 +100,17 @@ def interface_bytes(*, is_scaled: bool) -> int:
     if is_scaled:
         ones = Standardization(np.ones(2, np.float32), np.ones(2, np.float32))
         network = replace(network, input_scaling=ones, output_scaling=ones, output_activation="sigmoid")
-    program = lower_network(network, "net")
+    return _interface_bytes(lower_network(network, "net"))
+
+
+def interface_bytes_of_integers() -> int:
+    """Return the bytes of the public functions of a spiking network with int8 activations."""
+    weight, grid = Dense(np.ones((2, 2), np.int8), np.ones(1, np.float32)), Grid(1 / 64, 0)
+    layers = (Layer(weight, None, Lif(0.9), grid), Layer(weight, None, LeakyIntegrator(0.9), grid))
+    return _interface_bytes(lower_integers(Network(layers, 2, input_grid=grid), "net"))
+
+
+def _interface_bytes(program: Program) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.c"
         path.write_text(source(program, [], {}))
@@ -99,7 +122,7 @@ def struct_bytes(*options: str) -> dict[str, int]:
     """Return bytes of each structure of network.h, compiled with `options`."""
     with as_file(files("sen_runtime") / "c" / "src") as folder, tempfile.TemporaryDirectory() as build:
         source = Path(build) / "sizes.c"
-        source.write_text('#include "network.h"\n' + "".join(f"char {name}_[sizeof({name})];\n" for name in STRUCTURES))
+        source.write_text('#include "integer.h"\n' + "".join(f"char {name}_[sizeof({name})];\n" for name in STRUCTURES))
         found = symbols(source, folder, *options)
         return dict(sorted((name.split()[1][:-1], size) for name, size, _, _ in found))
 
@@ -113,6 +136,7 @@ def measure() -> dict[str, Any]:
         "code": {name: plain[name] or full[name] for name in full},
         "interface": interface_bytes(is_scaled=False),
         "interface_with_scaling": interface_bytes(is_scaled=True),
+        "interface_of_integers": interface_bytes_of_integers(),
         "structures": structures,
         "options": {
             name: size
@@ -126,7 +150,7 @@ def measure() -> dict[str, Any]:
 def differences(measured: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
     """List measured sizes that differ from the file; with another compiler, those above `SLACK` times the file's."""
     is_same = measured["compiler"] == table["compiler"]
-    pairs = {name: (measured[name], table[name]) for name in ("interface", "interface_with_scaling")}
+    pairs = {name: (measured[name], table[name]) for name in INTERFACES}
     for part in ("code", "structures", "options"):
         pairs |= {f"{part} {name}": (size, table[part].get(name, 0)) for name, size in measured[part].items()}
     return [

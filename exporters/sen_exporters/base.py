@@ -158,7 +158,7 @@ def check_float_activations(network: Network, target: str) -> None:
     if network.input_grid is not None:
         raise NoFormError(
             f"{target} has no int8 activations",
-            hint="--dtype int8-dynamic stores int8 weights here; --to tflite and --to sen take int8 activations",
+            hint="--dtype int8-dynamic stores int8 weights here; --to tflite, sen and c take int8 activations",
         )
 
 

@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array, require
 from sen_runtime.ir.int8 import INT8_MIN, SPIKES, Grid
-from sen_runtime.ir.network import Layer, Network, bias_factor, is_constant_readout, readout_factors, readout_grid
+from sen_runtime.ir.network import (
+    Layer,
+    Network,
+    bias_factor,
+    is_constant_readout,
+    output_grid,
+    readout_factors,
+    readout_grid,
+)
 from sen_runtime.ir.neurons import Lif, Relu
 from sen_runtime.ir.operators import LowRank, Sparse, Sum, WeightOperator
 from sen_runtime.memory_limits import require_network
@@ -55,7 +63,7 @@ def check_integers(network: Network) -> None:
                 raise NetworkError(f"int8 activations have no form of a {name} for each neuron", "use --to tflite")
             if layer.neuron.role == "readout":
                 grid = readout_grid(network, network.input_grid)
-            _check_operator(layer.weight, grid, _bias(network, layer))
+            _check_operator(layer.weight, grid, bias_of(network, layer))
             for each in (layer.grid, *layer.weight.grids):
                 _check_scale(each)
         except NetworkError as error:
@@ -89,7 +97,7 @@ def _check_matrix(operator: WeightOperator, grid: Grid, bias: Array | None) -> N
     require(widest <= MAX_NEURONS, f"it has {widest:,} neurons; a layer of int8 activations has up to {MAX_NEURONS:,}")
     reach = _magnitudes(operator) * float(MAX_STORED)
     if bias is not None:
-        reach = reach + np.abs(_steps(bias, operator, grid))
+        reach = reach + np.abs(bias_steps(bias, operator, grid))
     if reach.max() >= ACCUMULATOR_LIMIT:
         row = int(reach.argmax())
         raise NetworkError(
@@ -113,15 +121,15 @@ def _magnitudes(operator: WeightOperator) -> Integers:
     return sums
 
 
-def _bias(network: Network, layer: Layer) -> NDArray[np.float32] | None:
+def bias_of(network: Network, layer: Layer) -> NDArray[np.float32] | None:
     """Bias of the product of a layer: of a readout that of all steps."""
     if layer.bias is None:
         return None
     return (layer.bias.astype(np.float64) * bias_factor(network, layer)).astype(np.float32)
 
 
-def _steps(bias: Array, operator: WeightOperator, grid: Grid) -> NDArray[np.float64]:
-    """Bias in steps of the product."""
+def bias_steps(bias: Array, operator: WeightOperator, grid: Grid) -> NDArray[np.float64]:
+    """Bias `[n_out]` in steps of the product."""
     assert operator.scale is not None
     return np.rint(bias.astype(np.float64) / (operator.scale.astype(np.float64) * grid.scale))
 
@@ -172,13 +180,17 @@ def store(values: Integers, grid: Grid, low: int = 0) -> Bytes:
 @singledispatch
 def product(operator: WeightOperator, x: Bytes, grid: Grid, bias: Array | None, out: Grid, low: int) -> Bytes:
     """`W x + b` on the grid `out`, for `x [batch, n_in]` on `grid`: stored values from `low` up."""
-    w, scale = operator.stored_matrix().astype(np.float64), operator.scale
-    assert scale is not None
+    w = operator.stored_matrix().astype(np.float64)
     sums = ((x.astype(np.float64) - zero_of(grid)) @ w.T).astype(np.int64)  # float64 holds every sum exactly
     if bias is not None:
-        sums += _steps(bias, operator, grid).astype(np.int64)
-    factor = Factor.of(np.float64(grid.scale) * scale.astype(np.float64) / np.float64(out.scale))
-    return store(factor.apply(sums), out, low)
+        sums += bias_steps(bias, operator, grid).astype(np.int64)
+    return store(product_factor(operator, grid, out).apply(sums), out, low)
+
+
+def product_factor(operator: WeightOperator, grid: Grid, out: Grid) -> Factor:
+    """From the sums of a product, for inputs on `grid`, to steps of `out`; `[1]` or `[n_out]`."""
+    assert operator.scale is not None
+    return Factor.of(np.float64(grid.scale) * operator.scale.astype(np.float64) / np.float64(out.scale))
 
 
 @product.register
@@ -218,28 +230,46 @@ def trace(network: Network, x: NDArray[np.float32]) -> list[NDArray[np.float32]]
     require_network(network, 8)
     with np.errstate(over="ignore"):
         stored = quantize(network.input_grid, standardize(network, x))
-    *hidden, last = (_trace_spiking if network.is_spiking else _trace_mlp)(network, network.input_grid, stored)
-    return [*hidden, finish(network, last)]
+    hidden, last = _trace(network, stored)
+    grid = output_grid(network)
+    assert grid is not None
+    return [*hidden, finish(network, dequantize(grid, last))]
 
 
-def _trace_mlp(network: Network, grid: Grid, stored: Bytes) -> list[NDArray[np.float32]]:
+def run_stored(network: Network, stored: Bytes) -> Bytes:
+    """Stored outputs `[batch, n_out]`, before restoration and activation, for stored standardized inputs."""
+    return _trace(network, stored)[1]
+
+
+def _trace(network: Network, stored: Bytes) -> tuple[list[NDArray[np.float32]], Bytes]:
+    """Outputs of the hidden layers, and stored outputs."""
+    assert network.input_grid is not None
+    return (_trace_spiking if network.is_spiking else _trace_mlp)(network, network.input_grid, stored)
+
+
+def _trace_mlp(network: Network, grid: Grid, stored: Bytes) -> tuple[list[NDArray[np.float32]], Bytes]:
     outputs = []
     for layer in network.layers:
         assert layer.grid is not None
         stored = _layer(network, layer, stored, grid)
         grid = layer.grid
         outputs.append(dequantize(grid, stored))
-    return outputs
+    return outputs[:-1], stored
 
 
 def _layer(network: Network, layer: Layer, x: Bytes, grid: Grid) -> Bytes:
     assert layer.grid is not None
-    low = zero_of(layer.grid) if isinstance(layer.neuron, Relu) else 0
-    return product(layer.weight, x, grid, _bias(network, layer), layer.grid, low)
+    return product(layer.weight, x, grid, bias_of(network, layer), layer.grid, low_of(layer))
+
+
+def low_of(layer: Layer) -> int:
+    """Min stored value of the products of a layer."""
+    assert layer.grid is not None
+    return zero_of(layer.grid) if isinstance(layer.neuron, Relu) else 0
 
 
 #: Spikes are 0 and 64 without an offset, so that kernels skip zeros.
-_STORED_SPIKES = Grid(SPIKES.scale, INT8_MIN)
+STORED_SPIKES = Grid(SPIKES.scale, INT8_MIN)
 
 
 def _spike_trains(network: Network, grid: Grid, x: Bytes) -> Iterator[list[Integers]]:
@@ -255,15 +285,14 @@ def _spike_trains(network: Network, grid: Grid, x: Bytes) -> Iterator[list[Integ
             membranes[index], fired = advance(layer.neuron, layer.grid, membranes[index], current)
             spikes.append(fired)
             arriving = (fired << SPIKE_BITS).astype(np.uint8)
-            arriving_grid = _STORED_SPIKES
+            arriving_grid = STORED_SPIKES
         yield spikes
 
 
 def advance(neuron: Lif, grid: Grid, before: Integers, current: Integers) -> tuple[Integers, Integers]:
     """One time step, in steps of the grid from 0: the next membrane, and spikes 0 or 1; see `Lif`."""
     low, high = -zero_of(grid), MAX_STORED - zero_of(grid)
-    threshold = int(np.rint(np.float64(neuron.threshold) / np.float64(grid.scale)))
-    decay = min(int(np.floor(np.float64(neuron.beta) * 2.0**DECAY_BITS + 0.5)), 2**DECAY_BITS - 1)
+    threshold, decay = lif_steps(neuron, grid)
     fired = (before > threshold).astype(np.int64)
     if neuron.subtracts_before_decay:
         before = np.clip(before - threshold * fired, low, high)
@@ -276,19 +305,25 @@ def advance(neuron: Lif, grid: Grid, before: Integers, current: Integers) -> tup
     return after, (after > threshold).astype(np.int64)
 
 
-def _trace_spiking(network: Network, grid: Grid, x: Bytes) -> list[NDArray[np.float32]]:
-    """Spike counts of the spiking layers, then the readout."""
+def lif_steps(neuron: Lif, grid: Grid) -> tuple[int, int]:
+    """Threshold in steps of the grid, and decay in units of 2^-15."""
+    threshold = int(np.rint(np.float64(neuron.threshold) / np.float64(grid.scale)))
+    return threshold, min(int(np.floor(np.float64(neuron.beta) * 2.0**DECAY_BITS + 0.5)), 2**DECAY_BITS - 1)
+
+
+def _trace_spiking(network: Network, grid: Grid, x: Bytes) -> tuple[list[NDArray[np.float32]], Bytes]:
+    """Spike counts of the spiking layers, and the stored readout."""
     last = network.layers[-1]
     trains = list(_spike_trains(network, grid, x))
     outputs = [np.sum(steps, axis=0).astype(np.float32) for steps in zip(*trains)]
     if last.neuron.role == "spiking":
-        return outputs
+        return outputs[:-1], outputs[-1].astype(np.uint8)
     assert last.grid is not None
     out = readout_grid(network, grid)
     if not is_constant_readout(network):
         arriving = [steps[-1] << SPIKE_BITS for steps in trains] if outputs else _centred(grid, x)
         x = weigh(network, out, arriving)
-    return [*outputs, dequantize(last.grid, _layer(network, last, x, out))]
+    return outputs, _layer(network, last, x, out)
 
 
 def _centred(grid: Grid, x: Bytes) -> list[Integers]:
@@ -297,7 +332,13 @@ def _centred(grid: Grid, x: Bytes) -> list[Integers]:
 
 def weigh(network: Network, out: Grid, arriving: list[Integers]) -> Bytes:
     """Input of a membrane readout: the spikes of all steps, in steps of `SPIKES`, weighted."""
-    factors = np.rint(readout_factors(network, out) / out.scale).astype(np.int64)
+    factors = factor_steps(network, out)
     terms = [(n * x + (1 << (SPIKE_BITS - 1))) >> SPIKE_BITS for n, x in zip(factors, arriving)]
     total: Integers = np.sum([np.maximum(term, 0) for term in terms], axis=0)
     return store(total, out)
+
+
+def factor_steps(network: Network, out: Grid) -> Integers:
+    """Factors `[T]` of the readout in steps of its input; 1 of a spike count."""
+    factors: Integers = np.rint(readout_factors(network, out) / out.scale).astype(np.int64)
+    return factors

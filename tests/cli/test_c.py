@@ -169,7 +169,6 @@ def test_a_disk_that_fails_keeps_the_old_folder(
         (("-O", "c.weights=array", "--to", "sen"), 2, "'c.weights'"),
         (("-O", "c.weights=flash"), 2, "'flash'"),
         (("--name", "int"), 2, "'int'"),
-        (("--dtype", "int8", "--calibration", "digits"), 2, "int8"),
     ],
 )
 def test_budgets_and_wrong_requests(

@@ -103,12 +103,12 @@ def test_int8_reports_the_error_of_each_layer(sen_edge: Run, trained: Path, tmp_
     assert figures["rounding_error"] <= 3 and figures["tolerance"]["rounding_unit"] == "step"
 
 
-@pytest.mark.parametrize("target", ["tflite", "sen"])
+@pytest.mark.parametrize("name", ["digits.tflite", "digits.sen", "digits/digits.c"])
 def test_a_full_int8_file_is_verified_on_data_like_its_calibration(
-    target: str, sen_edge: Run, trained: Path, tmp_path: Path
+    name: str, sen_edge: Run, trained: Path, tmp_path: Path
 ) -> None:
-    assert sen_edge("export", trained, "-o", tmp_path, "--to", target, *INT8).code == 0
-    file = tmp_path / f"digits.{target}"
+    file = tmp_path / name
+    assert sen_edge("export", trained, "-o", tmp_path, "--to", file.suffix[1:], *INT8).code == 0
     outcome = sen_edge("verify", file, "--against", trained)
     assert outcome.code == 2 and "--data" in outcome.err and "--calibration" in outcome.err
     outcome = sen_edge("verify", file, "--against", trained, "--calibration", "digits")

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.passes.quantize import to_int8
-from sen_exporters.base import NoFormError, exporter_for
+from sen_exporters.base import exporter_for
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.errors import EngineError
@@ -212,13 +211,6 @@ def test_nasty_properties_compile(tmp_path: Path) -> None:
 def test_the_exporter_is_found_by_suffix() -> None:
     found = exporter_for(".c")
     assert (found.name, found.engines(b""), found.instrument(b"x")) == ("c", ("c",), b"x")
-
-
-def test_int8_activations_are_refused() -> None:
-    rng = np.random.default_rng(0)
-    network = random_network(rng, kinds=("dense",), sizes=(6, 5, 3))
-    with pytest.raises(NoFormError, match="int8"):
-        export(to_int8(network, rng.random((64, 6)).astype(np.float32)))
 
 
 # --- the engine ----------------------------------------------------------------------------------

@@ -54,17 +54,9 @@ def footprint(program: Program) -> Footprint:
     constants = [(each.comment, each.nbytes) for each in program.constants]
     nbytes = [each.nbytes for each in program.constants]
     aligned = len(binary(program.constants)) if program.is_binary else sum(each + -each % 4 for each in nbytes)
-    counts = {
-        "sen_weights": len(program.weights),
-        "sen_term": sum(len(layer.terms) for layer in program.layers),
-        "sen_layer": len(program.layers),
-        "sen_kernels": 1,
-        "sen_network": 1,
-    }
     options = SIZES["options"] if program.macros else {}
-    structures = sum(options.get(name, SIZES["structures"][name]) * count for name, count in counts.items())
-    interface = "interface_with_scaling" if program.scaling.functions else "interface"
-    code: Counter[str] = Counter({"code of the public functions": SIZES[interface]})
+    structures = sum(options.get(name, SIZES["structures"][name]) * count for name, count in program.structures.items())
+    code: Counter[str] = Counter({"code of the public functions": SIZES[program.interface]})
     for name, region in closure(program.functions).items():
         code[f"code of {region.file}"] += options.get(name, SIZES["code"][name])
     vectors = program.arena.vectors

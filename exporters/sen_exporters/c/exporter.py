@@ -15,9 +15,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Unit, doc
 
-from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, check_float_activations, describe
+from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, describe
 from sen_exporters.c.budget import Footprint, check_budget, footprint
 from sen_exporters.c.files import folder, read_properties, render, source, with_hash, with_properties
+from sen_exporters.c.integer import lower_integers
 from sen_exporters.c.program import Program, lower_network
 from sen_runtime.ir.network import Network
 
@@ -66,7 +67,7 @@ class CExporter(Exporter):
         return f"{name}/{name}.c"
 
     def check(self, network: Network, options: COptions) -> None:
-        """Refuse int8 activations, names that C has no form for, and networks beyond the budgets."""
+        """Refuse networks that integers do not hold, names that C has no form for, and networks beyond the budgets."""
         _lower(network, options)
 
     def export(self, network: Network, options: COptions) -> Artifact:
@@ -120,8 +121,8 @@ def identifier(stem: str) -> str:
 
 def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
     name = identifier(options.name)
-    check_float_activations(network, "the C export")
-    program = lower_network(network, name, options.weights)
+    lower = lower_network if network.input_grid is None else lower_integers
+    program = lower(network, name, options.weights)
     program = replace(program, shares_kernels=options.kernels == "shared")
     found = footprint(program)
     check_budget(name, found, options.max_flash, options.max_ram)

@@ -18,6 +18,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from sen_exporters.c import names
 from sen_exporters.c.budget import STACK_BYTES, STACK_BYTES_UNOPTIMIZED, Footprint
 from sen_exporters.c.golden import golden
+from sen_exporters.c.integer import IntegerProgram
+from sen_exporters.c.integer_golden import integer_golden
 from sen_exporters.c.library import closure
 from sen_exporters.c.memory import ALIGNMENT, WIDTH, Constant, binary, definition, literals, number, placed, rows
 from sen_exporters.c.program import Program
@@ -45,7 +47,8 @@ def folder(program: Program, found: Footprint, additional: Mapping[str, str]) ->
     is_train = program.network.coding.is_binary
     if program.shares_kernels:
         files |= shared_kernels()
-    files[f"{name}_selftest.c"] = render("selftest.c", program, golden=golden(program), is_train=is_train)
+    vectors = integer_golden(program) if isinstance(program, IntegerProgram) else golden(program)
+    files[f"{name}_selftest.c"] = render("selftest.c", program, golden=vectors, is_train=is_train)
     for template in ("CMakeLists.txt", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"):
         files[template] = render(template, program)
     files["README.md"] = render(
@@ -74,6 +77,10 @@ def _kernels(program: Program) -> Iterable[str]:
             yield text
         else:
             yield f"#if{'n' * (name in plain)}def {program.macro}_EXPAND\n{text}#endif\n"
+    for end, functions in program.conditional_functions.items():
+        for name, region in closure(functions).items():
+            if name not in plain:
+                yield f"#ifdef {program.macro}_{end}\n{region.text.replace('SEN_PRIVATE', 'static')}#endif\n"
 
 
 def _arduino(program: Program, others: Iterable[str]) -> dict[str, str]:

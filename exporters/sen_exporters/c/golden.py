@@ -54,7 +54,7 @@ class Golden:
     @property
     def packed(self) -> Array:
         """Spikes as bits, the first in the lowest: `[n, T, bytes]`."""
-        return np.packbits(self.inputs.astype(bool), axis=-1, bitorder="little")
+        return pack(self.inputs)
 
 
 def golden(program: Program) -> Golden:
@@ -64,7 +64,7 @@ def golden(program: Program) -> Golden:
         ExportError: its outputs exceed float32.
     """
     for input_range in (program.network.input_range, DEFAULT_INPUT_RANGE):
-        inputs = _draw(program, *feature_ranges(program.network, input_range))
+        inputs = draw(program, *feature_ranges(program.network, input_range))
         with np.errstate(over="ignore", invalid="ignore"):
             readouts, margins = _run(program, reference.standardize(program.network, inputs).astype(np.float64))
             outputs = reference.finish(program.network, readouts)
@@ -91,7 +91,12 @@ def _finished(network: Network, tolerance: float, outputs: FloatArray) -> float:
     return MAX_SLOPE[network.output_activation] * std * tolerance + ROUNDING * float(np.abs(outputs).max())
 
 
-def _draw(program: Program, low: FloatArray, high: FloatArray) -> Array:
+def pack(spikes: Array) -> Array:
+    """Spikes as bits, the first in the lowest: `[..., n]` to `[..., bytes]`."""
+    return np.packbits(spikes.astype(bool), axis=-1, bitorder="little")
+
+
+def draw(program: Program, low: FloatArray, high: FloatArray) -> Array:
     """Inputs within the range of each feature, or spikes."""
     network, rng = program.network, np.random.default_rng(0)
     if network.coding.is_binary:

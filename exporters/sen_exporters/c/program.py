@@ -146,6 +146,32 @@ class Program:
         return {"sen_is_finite", run, *self.kernels.values(), *products, *code, *self.scaling.functions}
 
     @property
+    def structures(self) -> dict[str, int]:
+        """Number of structures by type."""
+        return {
+            "sen_weights": len(self.weights),
+            "sen_term": sum(len(layer.terms) for layer in self.layers),
+            "sen_layer": len(self.layers),
+            "sen_kernels": 1,
+            "sen_network": 1,
+        }
+
+    @property
+    def weights_type(self) -> str:
+        """Structure of a matrix."""
+        return "sen_weights"
+
+    @property
+    def conditional_functions(self) -> dict[str, set[str]]:
+        """Other regions, by the end of the macro that enables them."""
+        return {}
+
+    @property
+    def interface(self) -> str:
+        """Key of the size of the public functions in code_size.json."""
+        return "interface_with_scaling" if self.scaling.functions else "interface"
+
+    @property
     def expanded_functions(self) -> set[str]:
         """The same where weights are expanded from positions."""
         expanded = {"sen_weight", "sen_dense_f32"} if self.positions else set()

@@ -23,6 +23,7 @@ import numpy as np
 
 from sen_runtime import untrusted
 from sen_runtime.engines import Engine
+from sen_runtime.engines.c_integer import IntegerCSession
 from sen_runtime.engines.session import ArenaSession, Array, Float32Array, Model, source_of
 from sen_runtime.errors import EngineError, MissingExtraError
 from sen_runtime.memory_limits import require
@@ -55,24 +56,19 @@ class CSession(ArenaSession):
         self._n_layers = sizes["LAYERS"]
         self._n_out = sizes["OUTPUTS"]
         self._arena = np.zeros(-(-self.arena_bytes // 8), np.uint64)
-        pointer = ctypes.c_void_p
+        pointer, place = ctypes.c_void_p, self._arena.ctypes.data
 
         def bind(name: str, result: Any, *arguments: Any) -> Any:
             """A function of the C code on the arena."""
-            try:
-                function = getattr(library, f"{prefix}_{name}")
-            except AttributeError:
-                raise EngineError(f"the C code has no function {prefix}_{name}; was it exported by sen-edge?") from None
-            function.restype, function.argtypes = result, (pointer, *arguments)
-            return partial(function, self._arena.ctypes.data)
+            return partial(_bind(library, prefix, name, result, pointer, *arguments), place)
 
         self._infer = bind("run", ctypes.c_int, pointer, pointer)
         self._layer = bind("layer_output", pointer, ctypes.c_uint32, pointer)
         if self.timesteps:
             self._reset_membranes = bind("reset", None)
             self._advance = bind("step", ctypes.c_int, pointer, pointer)
-            self._finish = _optional(library, f"{prefix}_finish", pointer)
-        if init := _optional(library, f"{prefix}_init"):
+            self._finish = _bind(library, prefix, "finish", None, pointer, is_optional=True)
+        if init := _bind(library, prefix, "init", None, is_optional=True):
             init()
 
     def _run(self, rows: Float32Array) -> Array:
@@ -90,11 +86,13 @@ class CSession(ArenaSession):
         return y
 
 
-def _optional(library: ctypes.CDLL, name: str, *arguments: Any) -> Any:
-    """A function that not every network has, or None."""
-    function = getattr(library, name, None)
+def _bind(library: ctypes.CDLL, prefix: str, name: str, result: Any, *arguments: Any, is_optional: bool = False) -> Any:
+    """A function of the C code; None for an optional one that the network does not have."""
+    function = getattr(library, f"{prefix}_{name}", None)
+    if function is None and not is_optional:
+        raise EngineError(f"the C code has no function {prefix}_{name}; was it exported by sen-edge?")
     if function:
-        function.restype, function.argtypes = None, arguments
+        function.restype, function.argtypes = result, arguments
     return function
 
 
@@ -104,7 +102,9 @@ def _check(status: int) -> None:
         raise EngineError(f"the C code returned {status} for finite inputs; expected 0", "export the network again")
 
 
-def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags: tuple[str, ...] = FLAGS) -> CSession:
+def load(
+    model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags: tuple[str, ...] = FLAGS
+) -> ArenaSession:
     """A session on `NAME.c`, next to its header in the folder that `sen-edge export --to c` wrote.
 
     `threads` has no effect; `flags` are those of the compiler.
@@ -123,8 +123,17 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags
     takes_train = re.search(r"\bx\[\w+_TIMESTEPS \* \w+_INPUTS\]", header) is not None
     if allow_nonfinite:
         flags = (*flags, "-DSEN_ALLOW_NONFINITE")
+    is_integer = re.search(r"\bint \w+_run_u8\(", header) is not None
+    if is_integer:
+        flags = (*flags, f"-D{source.stem.upper()}_FLOAT")
     library = _build(compiler, source, flags)
-    return CSession(library, source.stem, sizes, takes_train=takes_train, allow_nonfinite=allow_nonfinite)
+    if not is_integer:
+        return CSession(library, source.stem, sizes, takes_train=takes_train, allow_nonfinite=allow_nonfinite)
+    require(sizes["ARENA_BYTES"])
+    arena = np.zeros(-(-sizes["ARENA_BYTES"] // 8), np.uint64)
+    return IntegerCSession(
+        arena, partial(_bind, library, source.stem), sizes, takes_train=takes_train, allow_nonfinite=allow_nonfinite
+    )
 
 
 def version() -> str:

@@ -265,10 +265,15 @@ class ArenaSession(Session):
 
     def _layer_output(self, index: int) -> Array:
         size = ctypes.c_uint32()
+        address = self._address_of(index, size)
+        return np.ctypeslib.as_array((ctypes.c_float * size.value).from_address(address)).copy()
+
+    def _address_of(self, index: int, size: ctypes.c_uint32) -> int:
+        """Address of the output of a layer; sets `size` to the number of its values."""
         address = self._layer(index, ctypes.byref(size))
         if not address:
             raise EngineError(f"layer {index} has no output in the arena: it is the last layer, or does not exist")
-        return np.ctypeslib.as_array((ctypes.c_float * size.value).from_address(address)).copy()
+        return address
 
 
 def to_float32(x: ArrayLike) -> Float32Array:

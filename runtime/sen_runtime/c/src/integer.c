@@ -1,7 +1,8 @@
-/* Products, quantization and Lif neurons of networks whose activations are int8, in standard C. */
+/* Products, quantization and Lif neurons of networks whose activations are int8, in standard C, also exported C. */
 #include "integer.h"
 
-void sen_integer_dense(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
+/* export: sen_integer_dense, needs integer_types */
+SEN_PRIVATE void sen_integer_dense(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
     const int8_t *row = w->values;
     uint32_t i, j;
@@ -13,7 +14,9 @@ void sen_integer_dense(const sen_integer_weights *w, const uint8_t *x, void *scr
         y[i] = sen_requantize(w, i, sum);
     }
 }
+/* end */
 
+/* export: sen_integer_sparse, needs integer_types */
 static uint32_t block_column(const sen_integer_weights *w, int32_t block)
 {
     return w->index_dtype == SEN_UINT16 ? ((const uint16_t *)w->indices)[block]
@@ -21,7 +24,7 @@ static uint32_t block_column(const sen_integer_weights *w, int32_t block)
 }
 
 /* Blocks of any size; a block at the right edge may exceed the matrix. */
-void sen_integer_sparse(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
+SEN_PRIVATE void sen_integer_sparse(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
     const uint32_t width = w->block_columns;
     uint32_t i, j;
@@ -39,8 +42,10 @@ void sen_integer_sparse(const sen_integer_weights *w, const uint8_t *x, void *sc
         y[i] = sen_requantize(w, i, sum);
     }
 }
+/* end */
 
-void sen_integer_quantize(const float *x, uint32_t n, float inverse_scale, int32_t zero, uint8_t *to)
+/* export: sen_integer_quantize */
+SEN_PRIVATE void sen_integer_quantize(const float *x, uint32_t n, float inverse_scale, int32_t zero, uint8_t *to)
 {
     const float low = (float)-zero, high = (float)(255 - zero);
     uint32_t i;
@@ -53,26 +58,28 @@ void sen_integer_quantize(const float *x, uint32_t n, float inverse_scale, int32
         to[i] = (uint8_t)(bits - 0x4B400000u + (uint32_t)zero);
     }
 }
+/* end */
 
-SEN_INLINE int32_t clip(int32_t value, int32_t zero)
+/* export: sen_integer_integrate, needs integer_types */
+SEN_INLINE int32_t clip_membrane(int32_t value, int32_t zero)
 {
     return value < -zero ? -zero : value > 255 - zero ? 255 - zero : value;
 }
 
-static int32_t membrane_after(const sen_integer_lif *neuron, int32_t before, int32_t current)
+static int32_t integer_membrane_after(const sen_integer_lif *neuron, int32_t before, int32_t current)
 {
     const int32_t reset = before > neuron->threshold ? neuron->threshold : 0;
     int32_t after;
     if (neuron->reset == SEN_RESET_BEFORE_DECAY)
-        before = clip(before - reset, neuron->zero);
+        before = clip_membrane(before - reset, neuron->zero);
     after = (before * neuron->decay + (1 << 14)) >> 15;
     if (neuron->reset == SEN_RESET_ZERO && reset)
         after = 0;
-    after = clip(after + current, neuron->zero);
-    return neuron->reset == SEN_RESET_SUBTRACT ? clip(after - reset, neuron->zero) : after;
+    after = clip_membrane(after + current, neuron->zero);
+    return neuron->reset == SEN_RESET_SUBTRACT ? clip_membrane(after - reset, neuron->zero) : after;
 }
 
-void sen_integer_integrate(
+SEN_PRIVATE void sen_integer_integrate(
     const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
     int16_t *membrane, uint8_t *total)
 {
@@ -80,7 +87,7 @@ void sen_integer_integrate(
     for (i = 0; i < n; i++) {
         int32_t sum = 0, u = membrane[i];
         for (t = 0; t < steps; t++) {
-            u = membrane_after(neuron, u, current[i] - neuron->zero);
+            u = integer_membrane_after(neuron, u, current[i] - neuron->zero);
             if (u > neuron->threshold)
                 sum += factors[t];
         }
@@ -88,3 +95,4 @@ void sen_integer_integrate(
         total[i] = (uint8_t)(sum > 255 ? 255 : sum);
     }
 }
+/* end */

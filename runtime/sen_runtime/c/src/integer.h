@@ -8,10 +8,11 @@
 
 #include "network.h"
 
+/* export: integer_types */
 typedef struct sen_integer_weights sen_integer_weights;
 
-/* y [rows] on its grid, and up to 15 values behind it, from x [columns]. Vectors are allocated in multiples of 64 bytes.
- * `scratch` is memory of SEN_INTEGER_SCRATCH bytes for `columns`. */
+/* y [rows] on its grid from x [columns]. Vectors of an image are allocated in multiples of 64 bytes, and up to 15 values may be
+ * written behind y; those of exported C may be a caller's. `scratch` is memory as the product needs. */
 typedef void sen_integer_multiply(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y);
 
 /* A matrix of int8 `[rows, columns]`, and how its sums become values of the output's grid. */
@@ -21,8 +22,10 @@ struct sen_integer_weights {
     const void *values; /* in the storage that `multiply` reads */
     const uint8_t *offsets; /* of panels of pairs: what is added to the weights of a column */
     const uint8_t *narrow;  /* and a bit for each pair of columns whose weights are at most 128 then */
-    /* Of each row, up to a multiple of 16 rows. A value is zero + (sum + bias) multiplier 2^(exponent - 31). */
-    const int32_t *bias, *multiplier, *exponent;
+    /* Of each row, in images up to a multiple of 16 rows. A value is zero + (sum + bias) multiplier / 2^shift, rounded. */
+    const int32_t *bias, *multiplier;
+    const uint8_t *shift;    /* 1 to 62 */
+    const int32_t *exponent; /* 31 - shift; of images, as the next one */
     int32_t max_exponent;
     int32_t zero, low;     /* of the output: stored value of 0, min value */
     /* Blocks, as in sen_weights: */
@@ -31,17 +34,38 @@ struct sen_integer_weights {
     uint32_t index_dtype, block_rows, block_columns;
 };
 
-/* The value of a row for its sum. */
+/* The upper half of a product; b >= 0. Processors without an instruction for it multiply parts of 16 bits. */
+SEN_INLINE int32_t sen_upper_half(int32_t a, int32_t b)
+{
+#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__) || defined(__AVR__)
+    const uint32_t a_low = (uint32_t)a & 0xFFFFu, b_low = (uint32_t)b & 0xFFFFu;
+    const int32_t a_high = a >> 16, b_high = b >> 16;
+    const int32_t first = a_high * (int32_t)b_low + (int32_t)(a_low * b_low >> 16);
+    const int32_t second = (int32_t)a_low * b_high + (int32_t)((uint32_t)first & 0xFFFFu);
+    return a_high * b_high + (first >> 16) + (second >> 16);
+#else
+    return (int32_t)((int64_t)a * b >> 32);
+#endif
+}
+
+/* The value of a row for its sum. With SEN_LARGE_SHIFTS, which exported C defines where every shift is at least 33, the lower half
+ * of a product does not change the result. */
 SEN_INLINE uint8_t sen_requantize(const sen_integer_weights *w, uint32_t row, int32_t sum)
 {
-    const uint32_t shift = (uint32_t)(31 - w->exponent[row]);
+    const uint32_t shift = w->shift[row];
+#ifdef SEN_LARGE_SHIFTS
+    const int32_t upper = sen_upper_half(sum + w->bias[row], w->multiplier[row]);
+    const int32_t value = ((upper + ((int32_t)1 << (shift - 33))) >> (shift - 32)) + w->zero;
+#else
     const int64_t product = (int64_t)(sum + w->bias[row]) * w->multiplier[row];
     const int64_t value = ((product + ((int64_t)1 << (shift - 1))) >> shift) + w->zero;
+#endif
     return (uint8_t)(value < w->low ? w->low : value > 255 ? 255 : value);
 }
 
-/* Groups of inputs that are not all 0, and those inputs, on NEON. */
-#define SEN_INTEGER_SCRATCH(n) (2 * (size_t)(n) + 256u)
+/* Places of vectors that belong to the caller, instead of an offset. */
+#define SEN_CALLER_INPUT ((size_t)-1)
+#define SEN_CALLER_OUTPUT ((size_t)-2)
 
 /* A step of a layer: a product, or with `weights` null the sum of the vectors `x` and `other`. */
 typedef struct sen_operation {
@@ -76,12 +100,33 @@ typedef struct sen_integer_layer {
     size_t membrane, spikes; /* of Lif neurons: int16 [n_out]; 0 or SEN_STORED_SPIKE */
 } sen_integer_layer;
 
-/* Quantizes x [n]: to the nearest value, halves to even. */
-typedef void sen_integer_quantizer(const float *x, uint32_t n, float inverse_scale, int32_t zero, uint8_t *to);
 /* `steps` steps of `n` Lif neurons with a constant current: total [n] = sum over t of factors[t] spike[t], at most 255. */
 typedef void sen_integer_integrator(
     const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
     int16_t *membrane, uint8_t *total);
+
+/* A perceptron, or a spiking network: its first `lif_count` layers spike, and one that reads them out may follow. */
+typedef struct sen_integer_network {
+    const sen_integer_layer *layers;
+    uint32_t layer_count, lif_count, timesteps, is_spike_train, n_in, n_out;
+    int32_t zero;                       /* of the input */
+    sen_integer_integrator *integrate;  /* of a spiking network, as all below */
+    const int32_t *factors;             /* [timesteps] of spikes, in steps of the readout's input; 1 to count them */
+    size_t input, scratch;
+    size_t weighted; /* what arrives in all steps, weighted: the input of a membrane readout, or spike counts */
+    size_t clock;    /* uint32_t: number of steps since the reset */
+    /* Of images: */
+    const struct sen_integer_kernels *kernels;
+    float inverse_scale; /* of the input */
+    size_t values;       /* floats that sen_integer_layer_output writes */
+} sen_integer_network;
+/* end */
+
+/* Memory that products of images need: groups of inputs that are not all 0, and those inputs, on NEON. */
+#define SEN_INTEGER_SCRATCH(n) (2 * (size_t)(n) + 256u)
+
+/* Quantizes x [n]: to the nearest value, halves to even. */
+typedef void sen_integer_quantizer(const float *x, uint32_t n, float inverse_scale, int32_t zero, uint8_t *to);
 
 /* Functions of one instruction set. */
 typedef struct sen_integer_kernels {
@@ -94,29 +139,14 @@ typedef struct sen_integer_kernels {
     int has_offsets; /* the least offset of each column instead, if its weights are at most 128 then */
 } sen_integer_kernels;
 
-typedef struct sen_integer_network {
-    const sen_integer_kernels *kernels;
-    const sen_integer_layer *layers;
-    uint32_t layer_count, timesteps, is_spike_train, n_in, n_out;
-    uint32_t lif_count; /* of layers, the first ones */
-    float inverse_scale; /* of the input */
-    int32_t zero;
-    const int32_t *factors; /* [timesteps] of spikes, in steps of the readout's input; 1 to count them */
-    size_t values; /* floats that sen_integer_layer_output writes */
-    size_t input, scratch;
-    size_t total, weighted; /* of a spiking network: int32 and stored values of what arrives in all steps, weighted */
-} sen_integer_network;
-
-/* One inference from `x` to `y` [n_out]; of a perceptron from the vector `input` to that of the last layer. `laps` is null
- * without a clock. */
+/* One inference from `x` to `y` [n_out]. `laps` is null without a clock. */
 void sen_integer_run(const sen_integer_network *network, uint8_t *work, const float *x, float *y, sen_laps *laps);
-void sen_integer_run_stored(const sen_integer_network *network, uint8_t *work, sen_laps *laps);
 
 /* See sen_layer_output. */
 const float *sen_integer_layer_output(
     const sen_integer_network *network, uint8_t *work, uint32_t index, uint32_t *size);
 
-/* Membranes to 0; one step of all Lif layers, and the spikes of the last layer. */
+/* Resets membranes and readout; one step of all Lif layers, and the spikes of the last layer. */
 void sen_integer_reset(const sen_integer_network *network, uint8_t *work);
 void sen_integer_step(const sen_integer_network *network, uint8_t *work, const float *x, float *y);
 

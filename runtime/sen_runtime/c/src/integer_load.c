@@ -298,7 +298,8 @@ sen_status sen_lay_out_integers(sen_loader *loader, sen_integer_network **placed
     made.input = at.x = take_vector(loader, program->n_in, 1);
     if (program->timesteps > 0) {
         made.weighted = at.weighted = take_vector(loader, widest, 1);
-        made.total = take_vector(loader, widest, sizeof(int32_t));
+        made.clock = take_vector(loader, 1, sizeof(uint32_t));
+        made.integrate = loader->isa->integer->integrate;
     }
     made.zero = at.in.zero;
     status = place_layers(loader, &at, layers);
