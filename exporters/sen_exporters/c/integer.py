@@ -85,7 +85,7 @@ class IntegerProgram(Program):
         has_large_shifts: see `SEN_LARGE_SHIFTS`.
     """
 
-    has_large_shifts: bool
+    has_large_shifts: bool = False
 
     @property
     def input_grid(self) -> Grid:
@@ -126,7 +126,7 @@ class IntegerProgram(Program):
     @property
     def functions(self) -> set[str]:
         """Regions of the library that the generated code names."""
-        run = "integer_spiking" if self.network.is_spiking else "integer_perceptron"
+        run = "sen_integer_spiking_run" if self.network.is_spiking else "sen_integer_perceptron_run"
         return {run, *(weights.kernel for weights in self.weights)}
 
     @property

@@ -17,7 +17,7 @@ SEN_PRIVATE void sen_integer_dense(const sen_integer_weights *w, const uint8_t *
 /* end */
 
 /* export: sen_integer_sparse, needs integer_types */
-static uint32_t block_column(const sen_integer_weights *w, int32_t block)
+static uint32_t block_column_at(const sen_integer_weights *w, int32_t block)
 {
     return w->index_dtype == SEN_UINT16 ? ((const uint16_t *)w->indices)[block]
                                         : (uint32_t)((const int32_t *)w->indices)[block];
@@ -34,7 +34,7 @@ SEN_PRIVATE void sen_integer_sparse(const sen_integer_weights *w, const uint8_t 
         const int32_t *start = w->starts + i / w->block_rows;
         int32_t sum = 0;
         for (at = start[0]; at < start[1]; at++) {
-            const size_t first = (size_t)block_column(w, at) * width;
+            const size_t first = (size_t)block_column_at(w, at) * width;
             const int8_t *block = (const int8_t *)w->values + ((size_t)at * w->block_rows + i % w->block_rows) * width;
             for (j = 0; j < width && first + j < w->columns; j++)
                 sum += (int32_t)block[j] * x[first + j];

@@ -120,6 +120,14 @@ typedef struct sen_integer_network {
     float inverse_scale; /* of the input */
     size_t values;       /* floats that sen_integer_layer_output writes */
 } sen_integer_network;
+
+/* Memory of an inference: vectors lie in `work`, except those of the caller. */
+typedef struct sen_integer_frame {
+    uint8_t *work;
+    const uint8_t *x;
+    uint8_t *y;
+    struct sen_laps *laps; /* null without a clock */
+} sen_integer_frame;
 /* end */
 
 /* Memory that products of images need: groups of inputs that are not all 0, and those inputs, on NEON. */
@@ -141,6 +149,14 @@ typedef struct sen_integer_kernels {
 
 /* One inference from `x` to `y` [n_out]. `laps` is null without a clock. */
 void sen_integer_run(const sen_integer_network *network, uint8_t *work, const float *x, float *y, sen_laps *laps);
+
+/* The same from the input to the output of a frame: a perceptron; all steps of a spiking network from membranes of 0, and its
+ * output after them. One step, whose first layer's current is taken as it is if `is_charged`; 1 if a membrane readout has had all
+ * steps, and nothing was computed. */
+void sen_integer_perceptron_run(const sen_integer_network *network, const sen_integer_frame *frame);
+void sen_integer_spiking_run(const sen_integer_network *network, sen_integer_frame *frame);
+void sen_integer_read_out(const sen_integer_network *network, const sen_integer_frame *frame);
+int sen_integer_advance(const sen_integer_network *network, const sen_integer_frame *frame, int is_charged);
 
 /* See sen_layer_output. */
 const float *sen_integer_layer_output(

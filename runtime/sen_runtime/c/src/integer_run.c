@@ -10,16 +10,8 @@
 
 /* export: integer_apply, needs integer_types */
 #ifndef SEN_LAP
-#define SEN_LAP(frame, index) ((void)0)
+#define SEN_LAP(frame, index) SEN_LAYER_HOOK(index)
 #endif
-
-/* Memory of an inference: vectors lie in `work`, except those of the caller. */
-typedef struct sen_integer_frame {
-    uint8_t *work;
-    const uint8_t *x;
-    uint8_t *y;
-    struct sen_laps *laps; /* null without a clock */
-} sen_integer_frame;
 
 static const uint8_t *source_at(const sen_integer_frame *frame, size_t at)
 {
@@ -56,8 +48,8 @@ static void apply_integers(const sen_integer_network *network, const sen_integer
 }
 /* end */
 
-/* export: integer_perceptron, needs integer_apply */
-static void run_layers(const sen_integer_network *network, const sen_integer_frame *frame)
+/* export: sen_integer_perceptron_run, needs integer_apply */
+SEN_PRIVATE void sen_integer_perceptron_run(const sen_integer_network *network, const sen_integer_frame *frame)
 {
     uint32_t index;
     for (index = 0; index < network->layer_count; index++) {
@@ -67,7 +59,7 @@ static void run_layers(const sen_integer_network *network, const sen_integer_fra
 }
 /* end */
 
-/* export: integer_spiking, needs integer_apply, sen_integer_integrate */
+/* export: sen_integer_spiking_run, needs integer_apply, sen_integer_integrate */
 static int counts_spikes(const sen_integer_network *network)
 {
     return network->lif_count == network->layer_count;
@@ -99,7 +91,7 @@ static void integrate_integers(
 
 /* One step, whose values arrive at the readout; the first layer's current is taken as it is if `is_charged`. 1 if a membrane
  * readout has had all steps: then nothing is computed. */
-static int step_integers(const sen_integer_network *network, const sen_integer_frame *frame, int is_charged)
+SEN_PRIVATE int sen_integer_advance(const sen_integer_network *network, const sen_integer_frame *frame, int is_charged)
 {
     static const int32_t spike = SEN_STORED_SPIKE;
     const uint32_t lif_count = network->lif_count, n = weighted_size(network);
@@ -129,7 +121,7 @@ static int step_integers(const sen_integer_network *network, const sen_integer_f
 }
 
 /* All steps, from membranes of 0. */
-static void run_steps(const sen_integer_network *network, sen_integer_frame *frame)
+SEN_PRIVATE void sen_integer_spiking_run(const sen_integer_network *network, sen_integer_frame *frame)
 {
     const sen_integer_layer *first = &network->layers[0];
     const int is_constant = !network->is_spike_train;
@@ -146,14 +138,14 @@ static void run_steps(const sen_integer_network *network, sen_integer_frame *fra
         return;
     }
     for (t = 0; t < network->timesteps; t++) {
-        (void)step_integers(network, frame, is_constant);
+        (void)sen_integer_advance(network, frame, is_constant);
         if (network->is_spike_train)
             frame->x += network->n_in;
     }
 }
 
 /* The output of the steps so far: a product of the readout's input, or spike counts. */
-static void read_out(const sen_integer_network *network, const sen_integer_frame *frame)
+SEN_PRIVATE void sen_integer_read_out(const sen_integer_network *network, const sen_integer_frame *frame)
 {
     if (counts_spikes(network))
         memcpy(frame->y, frame->work + network->weighted, network->n_out);
@@ -200,7 +192,7 @@ void sen_integer_step(const sen_integer_network *network, uint8_t *work, const f
     const sen_integer_layer *last = &network->layers[network->layer_count - 1];
     uint32_t i;
     quantize(network, work, x);
-    (void)step_integers(network, &frame, 0);
+    (void)sen_integer_advance(network, &frame, 0);
     for (i = 0; last->neuron == SEN_LIF && i < last->n_out; i++)
         y[i] = work[last->spikes + i] ? 1.0f : 0.0f;
 }
@@ -210,13 +202,13 @@ static void run_spiking(const sen_integer_network *network, sen_integer_frame *f
     uint32_t t;
     if (!network->is_spike_train) {
         quantize(network, frame->work, x);
-        run_steps(network, frame);
+        sen_integer_spiking_run(network, frame);
         return;
     }
     sen_integer_reset(network, frame->work);
     for (t = 0; t < network->timesteps; t++) {
         quantize(network, frame->work, x + (size_t)t * network->n_in);
-        (void)step_integers(network, frame, 0);
+        (void)sen_integer_advance(network, frame, 0);
     }
 }
 
@@ -226,7 +218,7 @@ void sen_integer_run(const sen_integer_network *network, uint8_t *work, const fl
     uint32_t i;
     if (network->timesteps == 0) {
         quantize(network, work, x);
-        run_layers(network, &frame);
+        sen_integer_perceptron_run(network, &frame);
     } else {
         run_spiking(network, &frame, x);
     }
@@ -236,6 +228,6 @@ void sen_integer_run(const sen_integer_network *network, uint8_t *work, const fl
         return;
     }
     if (network->timesteps > 0)
-        read_out(network, &frame);
+        sen_integer_read_out(network, &frame);
     dequantize(&network->layers[network->layer_count - 1], work, y);
 }
