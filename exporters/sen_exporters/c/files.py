@@ -142,6 +142,7 @@ def _templates(package: str) -> Environment:
         keep_trailing_newline=True,
     )
     found.filters |= {
+        "binary": binary,
         "comment": _wrapped,
         "definition": definition,
         "literal": _literal,

@@ -30,7 +30,7 @@ _HEADER = """\
 
 {types}
 /* A network does not link with kernels of another version: they have another name. */
-extern const char sen_kernels_{id}[];
+extern const char sen_kernels_{id}[4];
 
 {prototypes}
 #endif
@@ -45,7 +45,7 @@ _SOURCE = """\
 #error "sen_kernels.h is of another version than sen_kernels.c: export the networks with one version of sen-edge"
 #endif
 
-const char sen_kernels_{id}[] = "c99";
+const char sen_kernels_{id}[4] = "c99";
 
 {functions}"""
 
