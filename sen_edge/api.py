@@ -195,8 +195,9 @@ def quantize(
 
     Args:
         model: model with floating-point weights.
-        dtype: "float16" or "int8-dynamic" (weights), or "int8" (weights and activations).
-        calibration: calibration inputs; required for "int8".
+        dtype: "float16", "int8-dynamic" or "int4-dynamic" (weights), or "int8" or "int4" (weights, and activations in
+            int8).
+        calibration: calibration inputs; required for "int8" and "int4".
         data_dir: folder of the data sets.
         granularity: one scale of int8 weights per "channel" (row) or "tensor".
         activation_range: range of int8 activations: "percentile", "minmax" or "mse".

@@ -104,6 +104,7 @@ class Exporter(Protocol):
         Options: class of its options; `ExportOptions` where it adds none.
         uses_batch_size: whether `ExportOptions.batch_size` changes its files.
         is_optional: whether it needs programs that an installation may lack.
+        int4_dtypes: values of `--dtype` whose int4 weights its files hold in 4 bits; others become int8.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Exporter(Protocol):
     Options: type[ExportOptions]
     uses_batch_size: bool = True
     is_optional: bool = False
+    int4_dtypes: tuple[str, ...] = ()
 
     def main_file(self, options: Any) -> str:
         """Name of the file an engine loads, by default `NAME` and the main suffix; `FOLDER/FILE` of a folder."""

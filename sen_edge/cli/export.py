@@ -81,7 +81,7 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     if compression is not None:
         tables.print_compression(f"{model.name}: compressed", compression)
     if manifest["quantization"] is not None:
-        err.print(_quantization_table(manifest["quantization"]))
+        err.print(_quantization_table(manifest["request"]["dtype"], manifest["quantization"]))
     rows = [row for artifact in result.artifacts for row in _rows(artifact)]
     used = [i for i in range(len(COLUMNS)) if any(row[i] != "-" for row in rows)]
     mapped_by = "" if origin["map"] is None or origin["expect"] else f" as {origin['map']['file']} maps it"
@@ -113,7 +113,7 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
         console.note(f"next: {line} --data DATA")
 
 
-def _quantization_table(quantization: Mapping[str, Any]) -> Table:
+def _quantization_table(dtype: str, quantization: Mapping[str, Any]) -> Table:
     calibration = quantization["calibration"]
     source = "no calibration" if calibration is None else f"{calibration['samples']} inputs of {calibration['data']}"
     errors = [
@@ -121,7 +121,7 @@ def _quantization_table(quantization: Mapping[str, Any]) -> Table:
         for each in quantization["layers"]
     ]
     headings = ("layer", "rms error of the weights", "rms error of the output")
-    return console.table(f"int8 ({source})", headings, errors)
+    return console.table(f"{dtype} ({source})", headings, errors)
 
 
 def _rows(artifact: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -22,15 +22,19 @@ import numpy as np
 from sen_edge.compression.boards import read_record
 from sen_edge.compression.evaluator import DENSE, Figures, Form, NetworkEvaluator, Plan, forms_of
 from sen_edge.compression.patterns import Pattern
-from sen_edge.compression.request import CompressRequest
+from sen_edge.compression.request import INT4, CompressRequest
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError, VerificationError
+from sen_edge.passes.quantize import int4_layers
 from sen_edge.progress import Progress, silent
 from sen_runtime import engines
 from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators.int4 import GROUP
 from sen_runtime.task import Metric
 
-ITEMSIZE: Mapping[str, int] = {"float32": 4, "int8-dynamic": 1}
+ITEMSIZE: Mapping[str, int] = {"float32": 4, "int8-dynamic": 1, INT4: 1}
+#: Bytes of a dense weight of int4, with its share of the steps of groups.
+INT4_SIZE = 0.5 + 0.5 / GROUP
 #: Prices of the error, relative to the cost, from "cost alone matters" to "error alone matters".
 PRICES = np.geomspace(1e-6, 1e6, 400)
 #: Patterns of zeros with the fewest bytes.
@@ -181,16 +185,20 @@ class Search:
         for group in [["dense", family] for family in families] if is_latency else [families]:
             allowed = [[form for form in each if form.family in group] for each in forms]
             for dtype in request.dtypes:
-                sizes = [
-                    {form: self._size(form, shape, dtype) for form in each}
-                    for each, shape in zip(allowed, shapes, strict=True)
-                ]
+                if dtype == INT4 and request.objective != "size":
+                    continue
+                sizes = [{form: self._size(layer, form, dtype) for form in each} for layer, each in enumerate(allowed)]
                 plans = [Plan(layers, dtype) for layers in trade_off(sizes, errors)]
-                chains.append([plan for plan in plans if plan != self.original.plan])
+                chains.append([plan for plan in plans if plan != self.original.plan and plan.is_distinct])
         return chains
 
-    def _size(self, form: Form, shape: tuple[int, int], dtype: str) -> int:
-        return form.nbytes(shape, ITEMSIZE[dtype]) if self.request.objective == "size" else form.macs(shape)
+    def _size(self, layer: int, form: Form, dtype: str) -> float:
+        shape = self.evaluator.shapes[layer]
+        if self.request.objective != "size":
+            return form.macs(shape)
+        if dtype == INT4 and form == DENSE and layer in int4_layers(len(self.evaluator.shapes)):
+            return form.macs(shape) * INT4_SIZE
+        return form.nbytes(shape, ITEMSIZE[dtype])
 
     def _errors(self, layer: int, forms: Sequence[Form]) -> dict[Form, float]:
         errors = {}

@@ -23,11 +23,11 @@ from sen_edge.compression.moments import Inputs, SecondOrder
 from sen_edge.compression.patterns import UNSTRUCTURED, Pattern
 from sen_edge.compression.prune import best_sparse
 from sen_edge.compression.quadratic import Quadratic
-from sen_edge.compression.request import CompressRequest, Method
+from sen_edge.compression.request import INT4, CompressRequest, Method
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.passes.materialize import materialize
-from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.passes.quantize import int4_layers, to_int8_weights
 from sen_edge.training.loop import prepare
 from sen_exporters.base import ExportError, exporter_for
 from sen_runtime import engines
@@ -118,6 +118,11 @@ class Plan:
     dtype: str = "float32"
     epochs: int = 0
 
+    @property
+    def is_distinct(self) -> bool:
+        """Whether no plan of another dtype gives the same network: only dense layers have an int4 form."""
+        return self.dtype != INT4 or any(self.layers[layer] == DENSE for layer in int4_layers(len(self.layers)))
+
     def __str__(self) -> str:
         epochs = f", {self.epochs} epochs" if self.epochs else ""
         return f"{'; '.join(map(str, self.layers))}, {self.dtype}{epochs}"
@@ -186,7 +191,8 @@ class NetworkEvaluator:
         network = self._built[plain]
         if plan.dtype == "float32":
             return network
-        return to_int8_weights(network, calibration=subsample(self._fit.calibration, RANGE_INPUTS))
+        inputs = subsample(self._fit.calibration, RANGE_INPUTS)
+        return to_int8_weights(network, calibration=inputs, bits=4 if plan.dtype == INT4 else 8)
 
     def _build(self, plan: Plan) -> Network:
         if not plan.epochs:

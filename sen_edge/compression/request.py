@@ -28,7 +28,8 @@ Scope = Literal["global", "layer"]
 #: Method of a search; "both" is low rank and a sparse part.
 Method = Literal["sparse", "low-rank", "both"]
 Objective = Literal["latency", "size", "macs"]
-Dtype = Literal["float32", "int8-dynamic"]
+Dtype = Literal["float32", "int8-dynamic", "int4-dynamic"]
+INT4: Dtype = "int4-dynamic"
 Share = Annotated[float, Ge(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Layers = Annotated[tuple[Whole, ...], MinLen(1)]
@@ -88,7 +89,7 @@ class CompressRequest(Schema):
         scope: "global" distributes zeros over layers by their cost, "layer" applies the same sparsity to all; None is
             global for criterion second-order, whose costs are comparable between layers, and layer for the others.
         near: share of weights of a low-rank layer that are stored in a sparse part next to the factors.
-        dtypes: weight types of candidates.
+        dtypes: weight types of candidates; int4-dynamic, which saves bytes but no time, for objective size only.
         seconds: duration of the measurement of finalists.
     """
 
@@ -232,6 +233,8 @@ class CompressRequest(Schema):
             self.task == "search", NEEDS["search"], "objective", "engine", "device", "methods", "dtypes", "seconds"
         )
         self.require(self.objective == "latency", "objective latency", "device")
+        if self.objective != "size" and set(self.dtypes) == {INT4}:
+            raise SchemaError(f"is {INT4}, which has an effect with objective size only", key="dtypes")
         if self.board is not None and self.engine != "native":
             problem = f"is {self.board}, whose costs are those of the engine native; engine is {self.engine}"
             raise SchemaError(problem, "or name a record of the device", key="device")

@@ -16,9 +16,9 @@ from sen_edge.errors import OutputError
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.model.parameters import map_note
 from sen_edge.model.statistics import layer_figures
-from sen_exporters.base import Artifact, ExportOptions
+from sen_exporters.base import Artifact, ExportOptions, exporter
 from sen_runtime.figures import size
-from sen_runtime.ir.network import output_grid
+from sen_runtime.ir.network import output_grid, stored_dtype
 
 if TYPE_CHECKING:
     from sen_edge.exporting.request import ExportRequest
@@ -128,7 +128,12 @@ def manifest(
         "quantization": _quantization(model),
         "left_out": dict(left_out),
         "warnings": list(
-            dict.fromkeys(line for each in exported for one in each.verification for line in one.warnings)
+            dict.fromkeys(
+                [
+                    *_storage_warnings(stored_dtype(network), [each.artifact.target for each in exported]),
+                    *(line for each in exported for one in each.verification for line in one.warnings),
+                ]
+            )
         ),
         "artifacts": [{**_artifact(each), "request": {**asked, "options": asdict(each.options)}} for each in exported],
     }
@@ -222,6 +227,14 @@ def _artifact(exported: Exported) -> dict[str, Any]:
     }
 
 
+def _storage_warnings(dtype: str, targets: list[str]) -> list[str]:
+    """Return a line for each target without a form for int4 weights."""
+    if not dtype.startswith("int4"):
+        return []
+    wider = [target for target in targets if dtype not in getattr(exporter(target), "int4_dtypes", ())]
+    return [f"{target}: int4 weights are stored as int8: the same results in twice the bytes" for target in wider]
+
+
 def _quantization(model: Model) -> dict[str, Any] | None:
     """Return calibration, grids and errors of int8 layers; None without int8."""
     quantization, network = model.quantization, model.network
@@ -241,7 +254,7 @@ def _quantization(model: Model) -> dict[str, Any] | None:
     )
     return {
         "granularity": quantization.granularity,
-        "activation_range": quantization.activation_range if quantization.dtype == "int8" else None,
+        "activation_range": quantization.activation_range if quantization.dtype in ("int8", "int4") else None,
         "calibration": described,
         "input_grid": input_,
         "output_grid": output,

@@ -79,7 +79,7 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
         raise UsageError(f"--snn {request.snn} is for spiking networks; {model.where} is a multilayer perceptron")
     data = None if request.data is None else load_test(request.data, request.data_dir, model.network)
     calibration = None
-    if request.calibration is not None and request.dtype.startswith("int8"):
+    if request.calibration is not None and request.dtype.startswith("int"):
         calibration = load_calibration(request.calibration, request.data_dir, model.network)
     if request.is_compressed:
         _refuse_default_outputs(model, out_dir, exporters, options, request, calibration)
@@ -249,6 +249,8 @@ def _remedy(model: Model, verification: tuple[Verification, ...]) -> str:
         )
     if quantization.calibration is None:
         return "add --calibration with representative inputs"
+    if quantization.dtype.startswith("int4"):
+        return "this network needs more than four bits: use --dtype int8 or int8-dynamic"
     return "this network needs more than eight bits: use --dtype float16" + (
         " or int8-dynamic" if quantization.dtype == "int8" else ""
     )

@@ -27,7 +27,7 @@ def fold_scalings(network: Network, request: ExportRequest) -> Network:
         choice = choice or ("node" if input_obstacle(network, request.dtype) else "fold")
         constants = metadata_of(scaling) if network.task == task.RECONSTRUCTION else {}
         network = replace(network, metadata={**network.metadata, "preprocess": choice, **constants})
-    if request.preprocess == "node" or (choice == "node" and request.dtype.startswith("int8")):
+    if request.preprocess == "node" or (choice == "node" and request.dtype.startswith("int")):
         return network  # an int8 grid of restored outputs may be coarser
     if choice == "none":  # stripped after quantization, whose calibration inputs are raw
         outputs_folded = fold(replace(network, input_scaling=None), request.dtype)

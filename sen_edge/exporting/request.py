@@ -101,7 +101,7 @@ class ExportRequest(Schema):
         probabilities: add the output activation of the task.
         options: options of exporters by `NAME` or `TARGET.NAME`; see `sen_edge.exporting.options`.
         dtype: "float32" (weights as stored in the model); see `sen_edge.exporting.quantization.quantize` for others.
-        calibration: calibration inputs for int8 and compression: name of a data set, or path.
+        calibration: calibration inputs for int8, int4 and compression: name of a data set, or path.
         sparsity: share of weights to prune before the export.
         rank: rank to factorize layers to before the export.
         max_drop: search first for the best network whose metric on `data` drops by at most this much.
@@ -148,12 +148,19 @@ class ExportRequest(Schema):
     options: Mapping[str, Any] = field(default_factory=dict)
 
     dtype: Annotated[
-        Literal["float32", "float16", "int8-dynamic", "int8"],
-        Option("Type of weights; int8: weights and activations of .tflite and .sen files.", group=QUANTIZATION),
+        Literal["float32", "float16", "int8-dynamic", "int8", "int4-dynamic", "int4"],
+        Option(
+            "Type of weights; int8: weights and activations of .tflite and .sen files; int4: int8 activations.",
+            group=QUANTIZATION,
+        ),
     ] = "float32"
     calibration: Annotated[
         str | None,
-        Option("Calibration inputs for int8: mnist, digits, a file or a folder.", group=QUANTIZATION, metavar="DATA"),
+        Option(
+            "Calibration inputs for int8 and int4: mnist, digits, a file or a folder.",
+            group=QUANTIZATION,
+            metavar="DATA",
+        ),
     ] = None
 
     sparsity: Annotated[
@@ -183,20 +190,20 @@ class ExportRequest(Schema):
     def check(self) -> None:
         """Reject contradictory options."""
         self.rename("max_accuracy_drop", "max_drop")
-        is_int8 = self.dtype.startswith("int8")
-        if self.dtype == "int8" and self.calibration is None:
+        is_integer = self.dtype.startswith("int")
+        if self.dtype in ("int8", "int4") and self.calibration is None:
             raise SchemaError(
-                "int8 requires calibration data",
-                "add --calibration with representative inputs, or use --dtype int8-dynamic",
+                f"{self.dtype} requires calibration data",
+                f"add --calibration with representative inputs, or use --dtype {self.dtype}-dynamic",
                 key="dtype",
             )
-        if is_int8 and self.weights == "coordinates":
+        if is_integer and self.weights == "coordinates":
             raise SchemaError(
-                "is coordinates, which have no int8 form", "use --weights dense, or --dtype float16", key="weights"
+                "is coordinates, which have no integer form", "use --weights dense, or --dtype float16", key="weights"
             )
         if self.is_compressed and self.weights == "coordinates":
             raise SchemaError("is coordinates, which compression replaces", "use --weights dense", key="weights")
-        if self.calibration is not None and not is_int8 and not self.is_compressed:
+        if self.calibration is not None and not is_integer and not self.is_compressed:
             raise SchemaError(
                 f"has no effect with --dtype {self.dtype}", "add --dtype int8-dynamic or int8", key="calibration"
             )

@@ -44,7 +44,7 @@ class Quantization:
     """Quantization of a model.
 
     Attributes:
-        dtype: "float16", "int8-dynamic" (weights) or "int8" (weights and activations).
+        dtype: value of `--dtype`, such as "float16", "int8-dynamic" (weights) or "int8" (weights and activations).
         granularity: scale of int8 weights per "channel" or "tensor".
         baseline: the model before.
         calibration: inputs that int8 was fitted to, or None.

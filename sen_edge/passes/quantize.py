@@ -1,4 +1,4 @@
-"""Quantization passes, Network -> Network: float16 weights; int8 weights; int8 weights and activations.
+"""Quantization passes, Network -> Network: float16 weights; int8 or int4 weights; int8 activations too.
 
 The ranges of int8 activations come from calibration inputs.
 """
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.errors import DataError, UsageError
-from sen_edge.passes.gptq import GRANULARITIES, damped_moment, round_sparse, round_weights
+from sen_edge.passes.gptq import GRANULARITIES, damped_moment, round_int4, round_sparse, round_weights
 from sen_runtime import reference
 from sen_runtime.data.subsample import subsample
 from sen_runtime.errors import NetworkError
@@ -20,7 +20,7 @@ from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
 from sen_runtime.ir.network import Layer, Network, bias_factor, map_weights, readout_grid
 from sen_runtime.ir.neurons import Lif
-from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator, leaves
 
 FloatArray = NDArray[np.float32]
 
@@ -47,7 +47,9 @@ def to_float16(network: Network) -> Network:
     return map_weights(network, lambda leaf: leaf.map_arrays(_round))
 
 
-def to_int8_weights(network: Network, granularity: str = "channel", calibration: FloatArray | None = None) -> Network:
+def to_int8_weights(
+    network: Network, granularity: str = "channel", calibration: FloatArray | None = None, *, bits: int = 8
+) -> Network:
     """Store weights in int8; activations and biases stay in float ("dynamic" quantization).
 
     Args:
@@ -55,12 +57,21 @@ def to_int8_weights(network: Network, granularity: str = "channel", calibration:
         granularity: a scale per output "channel" (row) or per "tensor".
         calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; with them, scales and rounding
             make the products' error small instead of the weights', and biases take up its mean.
+        bits: 4 for dense weights of `int4_layers` in int4.
+
+    Raises:
+        UsageError: another granularity, or no layer has an int4 form.
     """
-    return _quantize(network, granularity, calibration)
+    return _quantize(network, granularity, calibration, bits=bits)
 
 
 def to_int8(
-    network: Network, calibration: FloatArray, granularity: str = "channel", activation_range: str = "percentile"
+    network: Network,
+    calibration: FloatArray,
+    granularity: str = "channel",
+    activation_range: str = "percentile",
+    *,
+    bits: int = 8,
 ) -> Network:
     """Store weights in int8 and put activations on static int8 grids ("full" quantization); see `to_int8_weights`.
 
@@ -68,7 +79,8 @@ def to_int8(
     error).
 
     Raises:
-        UsageError: another granularity or range, too many time steps to count in int8, or neurons that differ.
+        UsageError: another granularity or range, too many time steps to count in int8, neurons that differ, or no
+            layer has an int4 form.
         DataError: a layer gives 0 for every calibration input.
     """
     if activation_range not in RANGES:
@@ -89,7 +101,7 @@ def to_int8(
                 f"layer {index} has {' and '.join(names)} of each neuron; int8 membranes need one number",
                 hint="use --dtype int8-dynamic",
             )
-    return _quantize(network, granularity, calibration, activation_range)
+    return _quantize(network, granularity, calibration, activation_range, bits)
 
 
 def _fits_grid(name: str, values: Array) -> bool:
@@ -140,7 +152,11 @@ def _round(array: Array) -> NDArray[np.float16]:
 
 
 def _quantize(
-    network: Network, granularity: str, calibration: FloatArray | None, activation_range: str | None = None
+    network: Network,
+    granularity: str,
+    calibration: FloatArray | None,
+    activation_range: str | None = None,
+    bits: int = 8,
 ) -> Network:
     """Quantize weights; activations too if `activation_range` is given."""
     if granularity not in GRANULARITIES:
@@ -149,11 +165,12 @@ def _quantize(
     values: list[FloatArray] | list[None] = inputs
     if calibration is not None:
         inputs, values = reference.layer_inputs(network, calibration)
+    coarse = _int4_layers(network) if bits == 4 else set()
     fit, input_grid = _Fit(granularity, activation_range), None
     if activation_range is not None:
         input_grid = SPIKES if network.coding.is_binary else fit.grid(inputs[0], "the input")
     layers: list[Layer] = []
-    for layer, x, value in zip(network.layers, inputs, values, strict=True):
+    for index, (layer, x, value) in enumerate(zip(network.layers, inputs, values, strict=True)):
         if layer.neuron.role == "readout":
             grid = None if input_grid is None else readout_grid(network, input_grid)
         elif not layers or input_grid is None:
@@ -161,10 +178,32 @@ def _quantize(
         else:
             grid = SPIKES if network.is_spiking else layers[-1].grid
         try:
-            layers.append(_quantize_layer(network, layer, replace(fit, x=x, x_grid=grid), value))
+            fitted = replace(fit, x=x, x_grid=grid, bits=4 if index in coarse else 8)
+            layers.append(_quantize_layer(network, layer, fitted, value))
         except (NetworkError, DataError) as error:
-            raise type(error)(f"layer {len(layers)}: {error.message}", error.hint) from error
+            raise type(error)(f"layer {index}: {error.message}", error.hint) from error
     return replace(network, layers=tuple(layers), input_grid=input_grid)
+
+
+def int4_layers(n_layers: int) -> range:
+    """Layers whose dense weights become int4: all but the last of several, which is small and sensitive."""
+    return range(max(n_layers - 1, 1))
+
+
+def _int4_layers(network: Network) -> set[int]:
+    """Layers that become int4: those with dense weights among `int4_layers`."""
+    layers = network.layers
+    found = {
+        index
+        for index in int4_layers(len(layers))
+        if any(isinstance(leaf, Dense) for leaf in leaves(layers[index].weight))
+    }
+    if not found:
+        raise UsageError(
+            "no layer before the last has dense weights, and others have no int4 form",
+            hint="use --dtype int8 or int8-dynamic",
+        )
+    return found
 
 
 def _quantize_layer(network: Network, layer: Layer, fit: _Fit, values: FloatArray | None) -> Layer:
@@ -229,6 +268,7 @@ class _Fit:
 
     granularity: str
     activation_range: str | None
+    bits: int = 8
     x: FloatArray | None = None
     x_grid: Grid | None = None
     bias: FloatArray | None = None
@@ -292,6 +332,8 @@ def _to_int8(operator: WeightOperator, fit: _Fit) -> WeightOperator:
 
 @_to_int8.register
 def _dense(operator: Dense, fit: _Fit) -> WeightOperator:
+    if fit.bits == 4:
+        return round_int4(operator.w.astype(np.float32), fit.moment, fit.min_scale)
     return Dense(*fit.matrix(operator.w))
 
 

@@ -118,7 +118,7 @@ def _dtype_obstacle(
 
     `peaks [n]` are the largest weights in each term of a sum.
     """
-    if dtype.startswith("int8"):
+    if dtype.startswith("int"):
         reason = _int8_obstacle(scaling, f"{what}s")
         if reason:
             return reason

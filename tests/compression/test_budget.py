@@ -25,13 +25,17 @@ NETWORK = Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),)
 MAC_US = {"dense": 1e-5, "unstructured": 1e-3, "16x1": 1e-4, "1x4": 1e-4, "low-rank": 2e-5}
 
 
+#: Points of accuracy that a dtype costs.
+ROUNDING = {"float32": 0, "int8-dynamic": 0.05, "int4-dynamic": 0.4}
+
+
 def loss(plan: Plan) -> float:
     """Points of accuracy that a plan costs: fewer with more weights, more with int8, a third after distillation."""
     total = 0.0
     for form in plan.layers:
         total += 0.1 / form.density if form.density and not form.rank else 0.0
         total += 8 / (form.rank * (1 + 5 * form.density)) if form.rank else 0.0
-    return (total + (0.05 if plan.dtype == "int8-dynamic" else 0)) / (3 if plan.epochs else 1)
+    return (total + ROUNDING[plan.dtype]) / (3 if plan.epochs else 1)
 
 
 def latency(plan: Plan, shapes: Sequence[tuple[int, int]]) -> float:
@@ -58,7 +62,7 @@ class Fake:
     def figures(self, plan: Plan) -> Figures:
         self.plans.append(plan)
         pairs = list(zip(plan.layers, self.shapes, strict=True))
-        itemsize = 4 if plan.dtype == "float32" else 1
+        itemsize = {"float32": 8, "int8-dynamic": 2, "int4-dynamic": 1}[plan.dtype]
         macs, nbytes = (
             (form.macs(shape) for form, shape in pairs),
             (form.nbytes(shape, itemsize) for form, shape in pairs),
@@ -141,8 +145,29 @@ def test_only_the_requested_methods_are_tried(method: Any) -> None:
 
 def test_int8_weights_are_smaller() -> None:
     found = find(Fake(), budget(5.0, "size"))
-    assert found.chosen.plan.dtype == "int8-dynamic"
+    assert found.chosen.plan.dtype.startswith("int")
+    assert {each.plan.dtype for each in found.candidates} == {"float32", "int8-dynamic", "int4-dynamic"}
+
+
+@pytest.mark.parametrize(("drop", "dtype"), [(0.5, "int4-dynamic"), (0.3, "int8-dynamic")])
+def test_int4_is_chosen_where_the_score_holds(drop: float, dtype: str) -> None:
+    """Of a network whose first layer has to stay dense."""
+    fake = Fake(lambda plan: 98 - ROUNDING[plan.dtype] - 10 * (plan.layers[0] != DENSE))
+    found = find(fake, budget(drop, "size", methods=("low-rank",)))
+    assert found.chosen.plan.dtype == dtype
+
+
+def test_int4_is_tried_for_size_only() -> None:
+    found = find(Fake(), budget(5.0))
     assert {each.plan.dtype for each in found.candidates} == {"float32", "int8-dynamic"}
+    with pytest.raises(SchemaError, match="size"):
+        budget(5.0, dtypes=("int4-dynamic",))
+
+
+def test_int4_without_dense_weights_before_the_last_layer_is_not_tried() -> None:
+    found = find(Fake(), budget(20.0, "size"))
+    plans = [each.plan for each in found.candidates if each.plan.dtype == "int4-dynamic"]
+    assert all(plan.layers[0] == DENSE for plan in plans)
 
 
 # --- latency -------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from tests.support.images import (
     chain,
     f32,
     i32,
+    int4,
     int8,
     int8_dense,
     int8_low_rank,
@@ -91,6 +92,7 @@ def test_the_files_above_are_wrong_in_one_way_only():
         int8_dense(),
         int8_low_rank(0.5, 3),
         int8_spiking(),
+        int4(),
     ]
     for data in good:
         image.loads(data)
@@ -141,7 +143,7 @@ def assert_refused_or_sound(data):
     return True
 
 
-@pytest.mark.parametrize("data", [SAMPLE, INT8_SAMPLE, SOURCE_SAMPLE], ids=["float", "int8", "sources"])
+@pytest.mark.parametrize("data", [SAMPLE, INT8_SAMPLE, SOURCE_SAMPLE, int4()], ids=["float", "int8", "sources", "int4"])
 def test_any_word_may_hold_anything(data):
     end = sum(section_rows(data)[0])
     for offset in range(28, end, 4):

@@ -32,7 +32,7 @@ def seal(data):
 
 def assemble(program, tensors=(), metadata=None, version=1):
     """A file of these sections; a tensor is an array."""
-    codes = {"float32": 1, "float16": 2, "int8": 3, "int32": 4, "uint16": 5}
+    codes = {"float32": 1, "float16": 2, "int8": 3, "int32": 4, "uint16": 5, "uint8": 6}
     sections = [(1, 0, (), program)]
     if metadata is not None:
         sections.append((2, 0, (), metadata))
@@ -209,6 +209,18 @@ def int8(scale):
     return with_operator(operator(1, 1, 2, (1, 2)), [I8, scale])
 
 
+def u8(*values):
+    return np.array(values, np.uint8)
+
+
+def int4(weights=(0x79, 0x83), steps=((1,),), scale=(0.5,), shape=(1, 3), version=5):
+    """Int4 weights 1, -1 and -5, of float activations."""
+    tail = bytes(8) + struct.pack("<4I", *[NONE] * 4) + struct.pack("<2I", NONE, NONE)
+    records = program(shape[1], shape[0], [layer()], [operator(5, *shape, (1, 2, 3))])
+    tensors = [u8(*weights) if np.ndim(weights) > 1 else u8(weights), u8(*steps), f32(*scale)]
+    return assemble(records + tail * (version >= 4), tensors, version=version)
+
+
 def with_coordinates(*scalars, target=((0, 1, 0),), mask=(1, 1)):
     record = operator(0, 1, 2, (1, 2, 3), scalars=scalars)
     return with_operator(record, [f32([0, 0, 0], [1, 0, 0]), f32(*target), f32(*mask)])
@@ -244,7 +256,7 @@ HOSTILE = {
     "magic": (seal(b"\x88" + TINY[1:]), "image"),
     "line endings translated": (seal(TINY.replace(b"\r\n", b"\n")), "image"),
     "version 0": (patched(TINY, 8, "H", 0), r"version.*0.*version 1"),
-    "version 5": (patched(TINY, 8, "H", 5), r"version.*5.*version 1 to 4"),
+    "version 6": (patched(TINY, 8, "H", 6), r"version.*6.*version 1 to 5"),
     "header size": (patched(TINY, 10, "H", 128), "header"),
     "flags": (patched(TINY, 28, "I", 1), "flags"),
     "reserved, first": (patched(TINY, 32, "B", 1), "reserved"),
@@ -279,7 +291,7 @@ HOSTILE = {
     "program dtype": (patched(TINY, 64 + 4, "I", 1), r"program section.*dtype"),
     "program shape": (patched(patched(TINY, 64 + 24, "I", 1), 64 + 28, "I", 128), "program section"),
     "dtype 0": (patched(TINY, 64 + 48 + 4, "I", 0), "dtype 0"),
-    "dtype 6": (patched(TINY, 64 + 48 + 4, "I", 6), "dtype 6"),
+    "dtype 7": (patched(TINY, 64 + 48 + 4, "I", 7), "dtype 7"),
     "tensor without axes": (
         with_operator(operator(1, 1, 1, (1,)), [np.array(1, "f4")], 1, 1),
         r"shape \[\]",
@@ -338,7 +350,7 @@ HOSTILE = {
     ),
     "membrane without integrator": (spiking(layer(0, 2, 2, 0.5, 1)), "LeakyIntegrator"),
     # operators
-    "operator kind": (with_operator(operator(5, 1, 2, (1,)), [W]), r"operator 0.*operator kind.*5.*0.*4"),
+    "operator kind": (with_operator(operator(6, 1, 2, (1,)), [W]), r"operator 0.*operator kind.*6.*0.*5"),
     "operator shape": (
         with_operator(operator(1, 2, 1, (1,)), [W]),
         r"operator 0.*\(1, 2, 1.*\(1, 1, 2",
@@ -465,6 +477,22 @@ HOSTILE = {
     "int8 with two scales for a row": (int8(f32(1, 1)), r"float32.*1"),
     "int8 with scales in float16": (int8(f32(1).astype("f2")), r"float32.*1"),
     "int8 with scales of rank 2": (int8(f32([1])), r"scale.*weights.*shape"),
+    "int4 of version 4": (int4(version=4), r"version 4.*version 5"),
+    "int4 of version 1": (int4(version=1), r"version 1.*version 5"),
+    "int4 without any": (
+        assemble(TINY[256:384] + bytes(8) + b"\xff" * 24, [W, B], version=5),
+        r"version 5.*version 1",
+    ),
+    "int4, few columns": (int4(shape=(1, 5)), r"weights.*uint8 \[1, 2\].*uint8 \[1, 3\]"),
+    "int4, columns beyond counting": (int4(shape=(1, NONE)), r"weights.*uint8 \[1, 2\].*uint8 \[1, 2147483648\]"),
+    "int4, few rows": (int4(shape=(2, 3)), r"Int4.*\b2, 3.*\b1, 3"),
+    "int4, many steps": (int4(steps=((1, 1),)), r"steps.*uint8 \[1, 2\].*uint8 \[1, 1\]"),
+    "int4, steps of another row": (int4(steps=((1,), (1,))), r"steps.*uint8 \[1, 2\]|steps.*\[2, 1\]"),
+    "int4, scale of 0": (int4(scale=(0,)), r"scale.*0"),
+    "int4, scales of another row": (int4(scale=(1, 1)), r"scale.*float32 \[2\]"),
+    "int4, weights in a group of 0": (int4(steps=((0,),)), "step 0"),
+    "int4, number behind an odd row": (int4(weights=(0x79, 0x73)), "odd rows"),
+    "int4, step behind the groups": (int4(steps=((0x11,),)), "steps|odd rows"),
     "Sparse overhang": (sparse(values=((1, 2),), columns=(0,), starts=(0, 1), shape=(1, 1), block=(1, 2)), "outside"),
     "Sparse overhang of a huge matrix": (
         sparse(values=((1, 2),), columns=(2**31 - 1,), starts=(0, 1), shape=(1, NONE), block=(1, 2)),

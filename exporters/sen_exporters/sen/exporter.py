@@ -38,6 +38,7 @@ class SenExporter(Exporter):
     suffixes = (".sen",)
     Options = SenOptions
     uses_batch_size = False
+    int4_dtypes = ("int4-dynamic", "int4")
 
     def check(self, network: Network, options: SenOptions) -> None:
         """Refuse int8 activations that 32 bits cannot compute, and an order that the weights do not have."""

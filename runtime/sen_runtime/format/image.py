@@ -23,7 +23,7 @@ from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Lif
-from sen_runtime.ir.operators import Sparse, WeightOperator
+from sen_runtime.ir.operators import Int4, Sparse, WeightOperator
 from sen_runtime.ir.operators.sparse import ORDERS
 from sen_runtime.ir.standardization import Standardization
 from sen_runtime.untrusted import listing, load_json, read_regular
@@ -85,9 +85,9 @@ def _check_header(view: memoryview) -> tuple[int, int]:
     magic, version, _, n_sections, file_bytes, crc, _ = HEADER.unpack_from(view)
     if magic != records.MAGIC:
         raise ImageError("not a .sen image: the first 8 bytes are wrong", "export one with sen-edge export --to sen")
-    if not records.VERSION <= version <= records.VERSION_WITH_SCALINGS:
+    if not records.VERSION <= version <= records.VERSION_WITH_INT4:
         raise ImageError(
-            f"image version is {version}; expected version {records.VERSION} to {records.VERSION_WITH_SCALINGS}",
+            f"image version is {version}; expected version {records.VERSION} to {records.VERSION_WITH_INT4}",
             "update sen-edge-runtime",
         )
     expected = HEADER.pack(magic, version, HEADER.size, n_sections, file_bytes, crc, 0)
@@ -185,7 +185,7 @@ def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dic
     ends = _scaling("input", scaling[:8], tensors), _scaling("output", scaling[8:], tensors)
     if tensors.unused:
         raise ImageError(f"sections [{listing(sorted(tensors.unused))}] belong to no layer")
-    codings = records.INPUT_CODINGS if version == records.VERSION_WITH_SCALINGS else records.FIRST_CODINGS
+    codings = records.INPUT_CODINGS if version >= records.VERSION_WITH_SCALINGS else records.FIRST_CODINGS
     coding, readout = _pick(codings, coding, "input coding"), _pick(READOUTS, readout, "readout")
     activation = _pick(OUTPUT_ACTIVATIONS, activation, "output activation") if scaling else "none"
     with _within(""):
@@ -262,9 +262,12 @@ def _operator(index: int, record: memoryview, stack: list[_Operator], tensors: _
     values.update((name, records.decode(name, scalar)) for name, scalar in zip(fields.scalars, scalars))
     pairs = zip(scalars[len(fields.scalars) :: 2], scalars[len(fields.scalars) + 1 :: 2])
     values.update((name, records.decode_grid(*pair)) for name, pair in zip(fields.grids, pairs))
+    operator: WeightOperator
     if fields.type is Sparse:
         order = _pick(ORDERS, rest[12], "order of sparse weights")
         operator = records.sparse_of(**values, shape=(n_out, n_in), block=block, order=order)
+    elif fields.type is Int4:
+        operator = Int4.from_packed(**values, n_in=n_in)
     else:
         operator = fields.type(**values)
     expected = records.pack_operator(operator, references, [operand.number for operand in operands])

@@ -20,13 +20,13 @@ from sen_runtime.ir.codings import CODINGS
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator, leaves
+from sen_runtime.ir.operators import Coordinates, Dense, Int4, LowRank, Sparse, Sum, WeightOperator, leaves
 from sen_runtime.ir.operators.sparse import ORDERS
 
 MAGIC = b"\x89SEN\r\n\x1a\n"
 #: Of networks with float activations; with int8 activations, whose records hold grids; with sparse weights by source;
-#: with scalings, an output activation, parameters of single neurons or a later input coding.
-VERSION, VERSION_WITH_GRIDS, VERSION_WITH_SOURCES, VERSION_WITH_SCALINGS = 1, 2, 3, 4
+#: with scalings, an output activation, parameters of single neurons or a later input coding; with int4 weights.
+VERSION, VERSION_WITH_GRIDS, VERSION_WITH_SOURCES, VERSION_WITH_SCALINGS, VERSION_WITH_INT4 = 1, 2, 3, 4, 5
 ALIGNMENT = 64
 NONE = 0xFFFFFFFF
 
@@ -48,6 +48,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     3: np.dtype("i1"),
     4: np.dtype("<i4"),
     5: np.dtype("<u2"),
+    6: np.dtype("u1"),
 }
 #: Levels of sums within sums: deep enough for any compression, shallow enough for any stack.
 MAX_DEPTH = 32
@@ -89,6 +90,7 @@ OPERATORS = (
     Fields(Sparse, ("values", "columns", "row_starts"), ("scale",)),
     Fields(LowRank, ("left", "right"), ("left_scale", "right_scale"), grids=("inner",)),
     Fields(Sum, operands=("a", "b"), grids=("a_grid", "b_grid")),
+    Fields(Int4, ("packed", "packed_steps", "scale")),
 )
 NEURONS = (
     Fields(Identity),
@@ -103,7 +105,7 @@ def find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
     for kind, fields in enumerate(table):
         if fields.type is type(owner):
             return kind, fields
-    raise ImageError(f"version {VERSION_WITH_SCALINGS} of the image has no {type(owner).__name__}")
+    raise ImageError(f"version {VERSION_WITH_INT4} of the image has no {type(owner).__name__}")
 
 
 def version_of(network: Network) -> int:
@@ -112,6 +114,8 @@ def version_of(network: Network) -> int:
     has_sources = any(isinstance(operator, Sparse) and operator.order == "sources" for operator in operators)
     if has_sources and network.input_grid is not None:
         raise ImageError("an image has no sparse weights by source with int8 activations", "store them by row")
+    if any(isinstance(operator, Int4) for operator in operators):
+        return VERSION_WITH_INT4
     is_scaled = network.input_scaling or network.output_scaling or network.output_activation != "none"
     is_varied = any(layer.neuron.arrays for layer in network.layers)
     if is_scaled or is_varied or network.input_coding not in FIRST_CODINGS:
@@ -123,7 +127,7 @@ def version_of(network: Network) -> int:
 
 def tail_of(version: int) -> tuple[bool, bool]:
     """Whether the program of a version has the grid of the input, and scalings and neurons, after the operators."""
-    has_scalings = version == VERSION_WITH_SCALINGS
+    has_scalings = version >= VERSION_WITH_SCALINGS
     return has_scalings or version == VERSION_WITH_GRIDS, has_scalings
 
 

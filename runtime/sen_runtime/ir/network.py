@@ -20,7 +20,7 @@ from sen_runtime.ir.checks import Array, check_array, check_choice, require, sto
 from sen_runtime.ir.codings import CODINGS, Coding
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, Grid
 from sen_runtime.ir.neurons import Neuron
-from sen_runtime.ir.operators import Coordinates, WeightOperator, map_leaves
+from sen_runtime.ir.operators import Coordinates, Int4, WeightOperator, leaves, map_leaves
 from sen_runtime.ir.standardization import STANDARDIZED_RANGE, Standardization
 from sen_runtime.task import CLASSIFICATION
 
@@ -347,9 +347,11 @@ def map_weights(network: Network, transform: Callable[[WeightOperator], WeightOp
 
 def stored_dtype(network: Network) -> str:
     """Type of the stored numbers, as a value of `--dtype`; selects tolerances."""
+    has_int4 = any(isinstance(leaf, Int4) for layer in network.layers for leaf in leaves(layer.weight))
+    integer = "int4" if has_int4 else "int8"
     if network.input_grid is not None:
-        return "int8"
+        return integer
     dtypes = {array.dtype for layer in network.layers for array in layer.weight.weight_arrays()}
     if np.dtype(np.int8) in dtypes:
-        return "int8-dynamic"
+        return f"{integer}-dynamic"
     return "float16" if np.dtype(np.float16) in dtypes else "float32"

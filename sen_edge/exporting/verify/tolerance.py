@@ -19,15 +19,18 @@ REGRESSION_OUTPUT = 0.2
 
 
 def choose_tolerance(model: Model, dtype: str, limits: Limits, *, has_exported: bool, has_data: bool) -> Tolerance:
-    """Return the tolerances of an artifact of this dtype; refuse limits of figures that it does not have."""
-    tolerance = TOLERANCES.get((model.architecture, dtype))
+    """Return the tolerances of an artifact of this dtype; refuse limits of figures that it does not have.
+
+    Int4 has those of int8.
+    """
+    tolerance = TOLERANCES.get((model.architecture, dtype.replace("int4", "int8")))
     if tolerance is None:
         dtypes = dict.fromkeys(known for _, known in TOLERANCES)
         raise VerificationError(f"the artifact's dtype is {quote(dtype)}; expected one of {listing(dtypes)}")
     task = task_of(model.network).name
-    if task == RECONSTRUCTION and dtype == "int8":
+    if task == RECONSTRUCTION and dtype in ("int8", "int4"):
         tolerance = replace(tolerance, readout=RECONSTRUCTION_READOUT)
-    if task == REGRESSION and dtype.startswith("int8") and not model.network.is_spiking:
+    if task == REGRESSION and dtype.startswith("int") and not model.network.is_spiking:
         tolerance = replace(tolerance, output=REGRESSION_OUTPUT)
     useless = set() if model.network.is_spiking else {"spikes"}
     if tolerance.rounding is None or not has_exported:

@@ -65,7 +65,7 @@ def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[V
     exporter = exporter_for(artifact.suffix)
     open_regular(artifact).close()
     if request.calibration is not None:
-        _require_int8(artifact, exporter)
+        _require_integers(artifact, exporter)
     data = None if request.data is None else load_test(request.data, request.data_dir, model.network)
     examples = None if data is None else data.inputs
     if request.calibration is not None:
@@ -80,11 +80,11 @@ def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[V
     return results
 
 
-def _require_int8(artifact: Path, exporter: Exporter) -> None:
+def _require_integers(artifact: Path, exporter: Exporter) -> None:
     """Reject calibration inputs for an artifact of floating-point weights, which is compared on seeded inputs."""
     with _named(artifact):
         dtype = exporter.properties(read_regular(artifact, error=EngineError)).get("dtype", "float32")
-    if not dtype.startswith("int8"):
+    if not dtype.startswith("int"):
         raise UsageError(
             f"--calibration has no effect with {artifact}, whose dtype is {quote(dtype)}",
             hint="omit it; --data compares scores on data",
@@ -139,17 +139,17 @@ def verify(
     require_network(model.network, VERIFY_BYTES, rows=288)
     inputs = verification_inputs(model.network, seed)
     examples = None if examples is None else subsample(examples, MAX_EXAMPLES)
-    if dtype == "int8" and examples is None:
+    if dtype in ("int8", "int4") and examples is None:
         raise UsageError(
             "verification of int8 activations requires inputs like the calibration data",
             hint="name labelled data with --data, or inputs with --calibration",
         )
-    is_int8 = dtype.startswith("int8")
+    is_integer = dtype.startswith("int")
     activation = properties.get("output_activation", model.network.output_activation)
-    representative = inputs if examples is None or not is_int8 else examples
+    representative = inputs if examples is None or not is_integer else examples
     baseline = _Baseline(model, representative, data, dtype, tolerance, activation)
     rounded = None
-    if exported is not None and is_int8:
+    if exported is not None and is_integer:
         both = inputs if examples is None else np.concatenate([inputs, examples])
         rounded = _Exported(exported, both, model.network)
     versions, missing = worker.versions(exporter.engines(content))
@@ -178,7 +178,7 @@ class _Baseline:
         activation: str,
     ) -> None:
         self.inputs, self.data, self.tolerance, self.activation = inputs, data, tolerance, activation
-        self.network, self.kind, self.is_int8 = model.network, task_of(model.network), dtype.startswith("int8")
+        self.network, self.kind, self.is_integer = model.network, task_of(model.network), dtype.startswith("int")
         self._is_float16 = dtype == "float16"
         self.layers = self._trace(model, inputs)
         self.scales = [np.full(layer.shape[1], scale_of(layer)) for layer in self.layers[:-1]]
@@ -198,7 +198,7 @@ class _Baseline:
     @cached_property
     def bounds(self) -> list[DoubleArray] | None:
         """Rounding bounds of every layer; None for int8, whose tolerances are steps of its grids."""
-        if self.is_int8:
+        if self.is_integer:
             return None
         return error_bounds(self.network, self.inputs, self.layers, is_float16=self._is_float16)
 
@@ -331,7 +331,7 @@ def _compare(baseline: _Baseline, together: FloatArray, alone: FloatArray) -> Ma
 def _is_within(error: DoubleArray, allowed: DoubleArray, baseline: _Baseline) -> BoolArray:
     """Return the inputs whose errors are allowed: each of them, or of int8 vectors of values their root mean square."""
     share = error / allowed
-    if baseline.is_int8 and baseline.kind.decide is None:
+    if baseline.is_integer and baseline.kind.decide is None:
         share = np.sqrt(np.square(share).mean(axis=1, keepdims=True))
     is_within: BoolArray = (share <= 1).all(axis=1)
     return is_within

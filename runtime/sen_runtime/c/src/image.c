@@ -160,7 +160,7 @@ static sen_status check_program(sen_image *image)
 {
     const section_row *row = section_at(image->bytes, 0);
     const sen_program *program = (const sen_program *)(const void *)(image->bytes + (size_t)row->offset);
-    const int has_scaling = version_of(image) == SEN_VERSION_WITH_SCALINGS;
+    const int has_scaling = version_of(image) >= SEN_VERSION_WITH_SCALINGS;
     const int has_grid = has_scaling || version_of(image) == SEN_VERSION_WITH_GRIDS;
     const sen_grid_record *input;
     if (row->nbytes < sizeof *program)

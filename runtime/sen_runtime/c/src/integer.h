@@ -6,6 +6,7 @@
 #ifndef SEN_INTEGER_H
 #define SEN_INTEGER_H
 
+#include "int4.h"
 #include "network.h"
 
 /* export: integer_types */
@@ -28,7 +29,7 @@ struct sen_integer_weights {
     const int32_t *exponent; /* 31 - shift; of images, as the next one */
     int32_t max_exponent;
     int32_t zero, low;     /* of the output: stored value of 0, min value */
-    /* Blocks, as in sen_weights: */
+    /* Blocks, as in sen_weights; of int4 weights the steps of their groups: */
     const void *indices;
     const int32_t *starts;
     uint32_t index_dtype, block_rows, block_columns;
@@ -168,6 +169,6 @@ void sen_integer_step(const sen_integer_network *network, uint8_t *work, const f
 
 sen_integer_quantizer sen_integer_quantize;
 sen_integer_integrator sen_integer_integrate;
-sen_integer_multiply sen_integer_dense, sen_integer_sparse;
+sen_integer_multiply sen_integer_dense, sen_integer_sparse, sen_integer_int4;
 
 #endif

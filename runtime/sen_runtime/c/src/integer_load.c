@@ -81,6 +81,9 @@ static sen_status append_leaf(builder *b, const sen_operator_record *record, sen
         p.starts = tensors[2];
         p.block_rows = record->block[0];
         p.block_columns = record->block[1];
+    } else if (record->kind == SEN_INT4) {
+        set_matrix(&p, &tensors[0], &tensors[2], record->n_out, record->n_in);
+        p.steps = tensors[1];
     } else {
         set_matrix(&p, &tensors[0], &tensors[1], record->n_out, record->n_in);
     }

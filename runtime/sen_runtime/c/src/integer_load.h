@@ -14,6 +14,7 @@ typedef struct sen_grid {
 /* Matrix and bias of a product, and the grids of its input and output. */
 typedef struct sen_integer_product {
     sen_tensor values, scale, bias, columns, starts; /* the last two of sparse weights, else null */
+    sen_tensor steps; /* of int4 weights, else null */
     uint32_t rows, width, block_rows, block_columns;
     double bias_factor;
     sen_grid in, out;

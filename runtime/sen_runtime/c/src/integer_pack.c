@@ -67,7 +67,10 @@ static row_sums visit_row(const sen_integer_product *p, const panels *to, uint32
     const int8_t *values = p->values.data;
     row_sums sums = {0, 0};
     uint32_t j;
-    if (!p->starts.data) {
+    if (p->steps.data) {
+        for (j = 0; j < p->width; j++)
+            visit(p, to, row, j, sen_int4_weight(p->values.data, p->steps.data, p->width, row, j), &sums);
+    } else if (!p->starts.data) {
         for (j = 0; j < p->width; j++)
             visit(p, to, row, j, values[(size_t)row * p->width + j], &sums);
     } else {
@@ -199,13 +202,13 @@ sen_status sen_place_integers(sen_loader *loader, const sen_integer_product *p, 
         w->multiply = kernels->panels;
     } else {
         w->values = sen_keep(loader, &p->values);
-        w->indices = sen_keep(loader, &p->columns);
+        w->indices = sen_keep(loader, p->steps.data ? &p->steps : &p->columns);
         w->starts = sen_keep(loader, &p->starts);
         w->index_dtype = p->columns.dtype;
         w->block_rows = p->block_rows;
         w->block_columns = p->block_columns;
-        w->multiply = p->starts.data ? sen_integer_sparse : kernels->dense;
-        if (!p->starts.data)
+        w->multiply = p->steps.data ? sen_integer_int4 : p->starts.data ? sen_integer_sparse : kernels->dense;
+        if (w->multiply == kernels->dense)
             zero -= kernels->dense_zero;
     }
     if (loader->arena.overflows)

@@ -16,14 +16,14 @@
 /* Bytes of a value of this type, or 0 if there is no such type. */
 static inline uint32_t sen_width(uint32_t dtype)
 {
-    static const uint8_t bytes[] = {0, 4, 2, 1, 4, 2};
+    static const uint8_t bytes[] = {0, 4, 2, 1, 4, 2, 1};
     return dtype < sizeof bytes ? bytes[dtype] : 0;
 }
 
 /* The image's word for a reset to zero in the step of the spike, which computes the same as SEN_RESET_ZERO. */
 enum { SEN_ZERO_WITHOUT_DELAY = 3 };
 
-enum { SEN_COORDINATES, SEN_DENSE, SEN_SPARSE, SEN_LOW_RANK, SEN_SUM };
+enum { SEN_COORDINATES, SEN_DENSE, SEN_SPARSE, SEN_LOW_RANK, SEN_SUM, SEN_INT4 };
 
 /* A tensor section of a checked image; `data` is null where a record names none. */
 typedef struct sen_tensor {
@@ -35,10 +35,11 @@ typedef struct sen_tensor {
 /* Records of an image as they lie in it, little-endian and aligned: docs/reference/sen-image.md. */
 enum { KIND_PROGRAM = 1, KIND_METADATA = 2, KIND_TENSOR = 3 };
 
-/* Versions of images with int8 activations, with sparse matrices by source, and with scalings. */
+/* Versions of images with int8 activations, with sparse matrices by source, with scalings, and with int4 weights. */
 #define SEN_VERSION_WITH_GRIDS 2
 #define SEN_VERSION_WITH_SOURCES 3
 #define SEN_VERSION_WITH_SCALINGS 4
+#define SEN_VERSION_WITH_INT4 5
 
 /* Order of the blocks of a sparse matrix in an image. */
 enum { SEN_BY_ROW, SEN_BY_SOURCE };
@@ -94,7 +95,7 @@ typedef struct sen_neuron_record {
 } sen_neuron_record;
 
 /* An operator. Sections of tensors by kind: Coordinates source, target, mask; Dense w, scale; Sparse values, columns,
- * row_starts, scale, or by source rows and starts of columns; LowRank left, right, their scales. */
+ * row_starts, scale, or by source rows and starts of columns; LowRank left, right, their scales; Int4 weights, steps, scale. */
 typedef struct sen_operator_record {
     uint32_t kind, n_out, n_in, tensors[4], operands[2], block[2];
     float scalars[4]; /* gain, exponent, min_distance, max_distance; or scale and zero point of each grid inside */
@@ -250,6 +251,7 @@ typedef struct sen_loader {
  * choose their product: dense ones, or those of positions, into panels of float32; int8 ones into panels of groups of
  * columns; sparse ones, in either order, into panels together with their zeros; those by row into slices, or by source. */
 void *sen_take(sen_arena *arena, uint64_t count, uint64_t size);
+int8_t sen_int8_at(const sen_weights *w, uint32_t row, uint32_t column); /* of int8 or int4 weights */
 sen_status sen_to_panels(sen_loader *loader, sen_weights *w);
 void sen_to_quads(sen_loader *loader, sen_weights *w);
 void sen_scatter(sen_loader *loader, sen_weights *w, uint32_t order);

@@ -17,7 +17,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { SEN_FLOAT32 = 1, SEN_FLOAT16 = 2, SEN_INT8 = 3, SEN_INT32 = 4, SEN_UINT16 = 5 };
+enum { SEN_FLOAT32 = 1, SEN_FLOAT16 = 2, SEN_INT8 = 3, SEN_INT32 = 4, SEN_UINT16 = 5, SEN_UINT8 = 6 };
 enum { SEN_IDENTITY, SEN_RELU, SEN_LIF, SEN_LEAKY_INTEGRATOR };
 /* Reset by a spike: subtract the threshold after the next decay, set the membrane to 0, subtract before the decay. */
 enum { SEN_RESET_SUBTRACT, SEN_RESET_ZERO, SEN_RESET_BEFORE_DECAY };

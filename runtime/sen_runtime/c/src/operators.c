@@ -1,14 +1,11 @@
 /* The operators of an image: their tensors, blocks, indices and grids. */
 #include "image.h"
+#include "int4.h"
 
-/* A matrix of floats without a scale, or of int8 with positive scales: one, or one for each of `rows`. */
-static int is_matrix(const sen_tensor *w, const sen_tensor *scale, uint32_t rows)
+/* Positive scales of integers: one, or one for each of `rows`. */
+static int is_scale(const sen_tensor *scale, uint32_t rows)
 {
     uint32_t i;
-    if (!w->data || w->rank != 2)
-        return 0;
-    if (w->dtype != SEN_INT8)
-        return is_float(w) && !scale->data;
     if (!scale->data || scale->dtype != SEN_FLOAT32 || scale->rank != 1)
         return 0;
     if (scale->shape[0] != 1 && scale->shape[0] != rows)
@@ -17,6 +14,14 @@ static int is_matrix(const sen_tensor *w, const sen_tensor *scale, uint32_t rows
         if (!(((const float *)scale->data)[i] > 0))
             return 0;
     return 1;
+}
+
+/* A matrix of floats without a scale, or of int8 with one. */
+static int is_matrix(const sen_tensor *w, const sen_tensor *scale, uint32_t rows)
+{
+    if (!w->data || w->rank != 2)
+        return 0;
+    return w->dtype == SEN_INT8 ? is_scale(scale, rows) : is_float(w) && !scale->data;
 }
 
 static int is_coordinates(const sen_operator_record *op, const sen_tensor *tensors)
@@ -82,6 +87,15 @@ static int is_dense(const sen_operator_record *op, const sen_tensor *tensors)
     return has_shape(&tensors[0], 2, op->n_out, op->n_in) && is_matrix(&tensors[0], &tensors[1], op->n_out);
 }
 
+/* Weights and steps of groups, two in each byte; every byte is valid. */
+static int is_int4(const sen_operator_record *op, const sen_tensor *tensors)
+{
+    const sen_tensor *w = &tensors[0], *steps = &tensors[1];
+    return has_shape(w, 2, op->n_out, SEN_INT4_BYTES(op->n_in)) && w->dtype == SEN_UINT8
+        && has_shape(steps, 2, op->n_out, SEN_INT4_BYTES(SEN_INT4_GROUPS(op->n_in))) && steps->dtype == SEN_UINT8
+        && is_scale(&tensors[2], op->n_out);
+}
+
 static int is_low_rank(const sen_operator_record *op, const sen_tensor *tensors)
 {
     const sen_tensor *left = &tensors[0], *right = &tensors[1];
@@ -105,11 +119,11 @@ static int are_scalars(const sen_image *image, const sen_operator_record *op)
 
 sen_status sen_check_operator(const sen_image *image, const sen_operator_record *op)
 {
-    static const uint8_t used[] = {3, 2, 4, 4, 0}; /* tensors by kind */
+    static const uint8_t used[] = {3, 2, 4, 4, 0, 3}; /* tensors by kind */
     const int has_order = op->kind == SEN_SPARSE && version_of(image) >= SEN_VERSION_WITH_SOURCES && !image->input_grid;
     sen_tensor tensors[4];
     uint32_t i;
-    if (op->kind > SEN_SUM || op->n_out == 0 || op->n_in == 0 || op->order > (has_order ? SEN_BY_SOURCE : SEN_BY_ROW))
+    if (op->kind > (version_of(image) >= SEN_VERSION_WITH_INT4 ? SEN_INT4 : SEN_SUM) || op->n_out == 0 || op->n_in == 0 || op->order > (has_order ? SEN_BY_SOURCE : SEN_BY_ROW))
         return SEN_OPERATOR;
     for (i = 0; i < 4; i++) {
         if (op->tensors[i] != SEN_NONE && (i >= used[op->kind] || !is_tensor(image, op->tensors[i])))
@@ -120,7 +134,7 @@ sen_status sen_check_operator(const sen_image *image, const sen_operator_record 
         return SEN_OPERATOR;
     if (!are_scalars(image, op))
         return SEN_OPERATOR;
-    if (image->input_grid && op->kind != SEN_SUM && (op->kind == SEN_COORDINATES || tensors[0].dtype != SEN_INT8))
+    if (image->input_grid && op->kind < SEN_SUM && (op->kind == SEN_COORDINATES || tensors[0].dtype != SEN_INT8))
         return SEN_OPERATOR;
     if (image->input_grid && op->kind == SEN_LOW_RANK && tensors[1].dtype != SEN_INT8)
         return SEN_OPERATOR;
@@ -135,6 +149,8 @@ sen_status sen_check_operator(const sen_image *image, const sen_operator_record 
         return check_sparse(op, tensors);
     case SEN_LOW_RANK:
         return is_low_rank(op, tensors) ? SEN_OK : SEN_OPERATOR;
+    case SEN_INT4:
+        return is_int4(op, tensors) ? SEN_OK : SEN_OPERATOR;
     default:
         return SEN_OK; /* check_order has seen the operands */
     }

@@ -1,4 +1,5 @@
 /* Weights copied into the arena, in the order that kernels like best; and the arena. */
+#include "int4.h"
 #include "internal.h"
 
 void *sen_take(sen_arena *arena, uint64_t count, uint64_t size)
@@ -20,12 +21,21 @@ static uint64_t panel_rows(uint64_t rows)
     return (rows + 15) / 16 * 16;
 }
 
+int8_t sen_int8_at(const sen_weights *w, uint32_t row, uint32_t column)
+{
+    if (w->dtype == SEN_UINT8)
+        return sen_int4_weight(w->values, w->indices, w->columns, row, column);
+    return ((const int8_t *)w->values)[(size_t)row * w->columns + column];
+}
+
 static float weight_at(const sen_weights *w, uint32_t row, uint32_t column)
 {
     if (row >= w->rows)
         return 0;
     if (w->target)
         return sen_weight(w, row, column);
+    if (w->dtype == SEN_UINT8)
+        return sen_scale(w, row) * sen_int8_at(w, row, column);
     return sen_scale(w, row) * sen_value(w->values, w->dtype, (size_t)row * w->columns + column);
 }
 
@@ -59,7 +69,6 @@ sen_status sen_to_panels(sen_loader *loader, sen_weights *w)
 void sen_to_quads(sen_loader *loader, sen_weights *w)
 {
     const uint32_t size = loader->isa->group, groups = w->columns / size + (w->columns % size != 0);
-    const int8_t *from = w->values;
     uint8_t *const quads = sen_take(&loader->arena, panel_rows(w->rows) * groups, size);
     uint8_t *to = quads;
     const int offset = (int)loader->isa->offset;
@@ -68,8 +77,9 @@ void sen_to_quads(sen_loader *loader, sen_weights *w)
         for (group = 0; group < groups; group++)
             for (i = first; i < first + sen_panel_width(w->rows, first); i++)
                 for (k = size * group; k < size * group + size; k++)
-                    *to++ = (uint8_t)(offset + (i < w->rows && k < w->columns ? from[(size_t)i * w->columns + k] : 0));
+                    *to++ = (uint8_t)(offset + (i < w->rows && k < w->columns ? sen_int8_at(w, i, k) : 0));
     w->multiply = loader->isa->quads;
+    w->dtype = SEN_INT8;
     w->uses = loader->isa->quads_use;
     w->values = quads;
 }

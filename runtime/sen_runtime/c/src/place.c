@@ -31,13 +31,29 @@ static void set_matrix(sen_weights *w, const sen_tensor *data, const sen_tensor 
     w->scale_step = scale->data && scale->shape[0] > 1;
 }
 
+/* int4 weights as int8 in the arena, row by row. */
+static void widen(sen_loader *loader, sen_weights *w)
+{
+    int8_t *const values = sen_take(&loader->arena, (uint64_t)w->rows * w->columns, 1);
+    uint32_t row, column;
+    for (row = 0; values && row < w->rows; row++)
+        for (column = 0; column < w->columns; column++)
+            values[(size_t)row * w->columns + column] = sen_int8_at(w, row, column);
+    w->dtype = SEN_INT8;
+    w->values = values;
+    w->indices = NULL;
+}
+
+/* Chooses the product of dense weights that set_matrix has set; those of int4 become int8, or panels. */
 static sen_status place_dense(
     sen_loader *loader, const sen_tensor *data, const sen_tensor *scale, int meets_spikes, sen_weights *w)
 {
     const sen_isa *isa = loader->isa;
-    const int is_packed = (loader->flags & SEN_PACK) != 0, is_int8 = data->dtype == SEN_INT8 && !meets_spikes;
-    set_matrix(w, data, scale, data->shape[0], data->shape[1]);
-    if (is_int8 && w->columns <= SEN_MAX_INT8_COLUMNS) {
+    const int is_packed = (loader->flags & SEN_PACK) != 0;
+    const int is_int8 = (w->dtype == SEN_INT8 || w->dtype == SEN_UINT8) && !meets_spikes && w->columns <= SEN_MAX_INT8_COLUMNS;
+    if (w->dtype == SEN_UINT8 && !(is_packed && (isa->quads || !is_int8)))
+        widen(loader, w);
+    if (is_int8) {
         w->uses = SEN_USES_INT8;
         w->multiply = isa->dense_int8;
         if (is_packed && isa->quads)
@@ -227,12 +243,19 @@ sen_status sen_place_operator(
     case SEN_COORDINATES:
         return place_coordinates(loader, record, tensors, w);
     case SEN_DENSE:
+        set_matrix(w, &tensors[0], &tensors[1], record->n_out, record->n_in);
         return place_dense(loader, &tensors[0], &tensors[1], meets_spikes, w);
+    case SEN_INT4:
+        set_matrix(w, &tensors[0], &tensors[2], record->n_out, record->n_in);
+        w->indices = tensors[1].data;
+        return place_dense(loader, &tensors[0], &tensors[2], meets_spikes, w);
     case SEN_SPARSE:
         place_sparse(loader, record, tensors, meets_spikes, w);
         return SEN_OK;
     default:
         loader->inner = sen_larger(loader->inner, tensors[1].shape[0]);
+        set_matrix(&w[0], &tensors[1], &tensors[3], tensors[1].shape[0], record->n_in);
+        set_matrix(&w[1], &tensors[0], &tensors[2], record->n_out, tensors[1].shape[0]);
         status = place_dense(loader, &tensors[1], &tensors[3], meets_spikes, &w[0]);
         if (status == SEN_OK) {
             status = place_dense(loader, &tensors[0], &tensors[2], 0, &w[1]);
