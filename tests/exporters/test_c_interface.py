@@ -10,7 +10,7 @@ import pytest
 
 from sen_exporters.c.memory import binary
 from sen_exporters.c.program import lower_network
-from tests.support.c_exports import EXPORTER, STRICT, export, small
+from tests.support.c_exports import EXPORTER, STRICT, export, integers, small
 
 CPP = ("-std=c++11", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wcast-qual", "-Wold-style-cast", "-Werror")
 SHA256 = "4e1147f5af2ede68efa4608c1189fbaa521dd89ea3c6044ac0535d93f6d5caff"
@@ -104,6 +104,17 @@ def test_a_hook_is_called_after_each_layer(given: dict, call: str, expected: str
     assert output_of(tmp_path, main, [path], "-DSEN_LAYER_HOOK=on_layer") == expected.split()
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [({}, "0 1 2"), ({"spiking": True, "timesteps": 3}, "0 1 0 1 0 1 2")],
+    ids=["perceptron", "spiking"],
+)
+def test_a_hook_of_integers(given: dict, expected: str, tmp_path: Path) -> None:
+    path = export(integers(small("dense", **given))).write(tmp_path)
+    main = f"{RECORD}    return net_run_u8(&arena, x, y);\n}}\n".replace("float", "uint8_t")
+    assert output_of(tmp_path, main, [path], "-DSEN_LAYER_HOOK=on_layer") == expected.split()
+
+
 def test_a_hook_is_called_after_the_steps_of_a_single_spiking_layer(tmp_path: Path) -> None:
     """All of whose steps are one call."""
     network = small("dense", spiking=True)
@@ -111,6 +122,27 @@ def test_a_hook_is_called_after_the_steps_of_a_single_spiking_layer(tmp_path: Pa
     main = f"{RECORD}    return net_run(&arena, x, y);\n}}\n"
     path = export(network).write(tmp_path)
     assert output_of(tmp_path, main, [path], "-DSEN_LAYER_HOOK=on_layer") == ["0", "1"]
+
+
+@pytest.mark.needs("g++")
+@pytest.mark.parametrize("is_spiking", [False, True])
+def test_the_class_of_integers(is_spiking: bool, tmp_path: Path) -> None:
+    path = export(integers(small("dense", spiking=is_spiking, timesteps=3))).write(tmp_path)
+    steps = (
+        "    object.reset();\n    for (int t = 0; t < NET_TIMESTEPS; t++)\n"
+        "        is_equal &= object.step(x) == NET_OK;\n"
+        "    object.read();\n"
+    )
+    main = (
+        '#include <cstdio>\n#include "net.hpp"\nstatic net_network object;\nstatic net_arena arena;\nint main()\n{\n'
+        "    uint8_t x[NET_INPUTS] = {255, 3}, y[NET_OUTPUTS];\n    uint32_t size;\n"
+        "    bool is_equal = object.run(x) == NET_OK && net_run_u8(&arena, x, y) == NET_OK;\n"
+        f"{steps if is_spiking else ''}"
+        "    for (uint32_t i = 0; i < NET_OUTPUTS; i++)\n        is_equal &= object[i] == y[i];\n"
+        "    is_equal &= object.argmax() == net_argmax(y) && object.layer_output(0, size) && size == 12;\n"
+        '    std::printf("%d", is_equal);\n}\n'
+    )
+    assert output_of(tmp_path, main, [path], suffix=".cpp") == ["1"]
 
 
 @pytest.mark.needs("g++")

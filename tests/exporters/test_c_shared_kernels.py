@@ -1,5 +1,6 @@
 """Exports with `kernels="shared"`, in builds of the host."""
 
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -73,6 +74,13 @@ def test_kernels_of_another_version_are_refused(folders: list[Path], tmp_path: P
     shutil.copy(first / "sen_kernels.h", second)
     done = subprocess.run(["gcc", "-c", "second.c", "sen_kernels.c"], cwd=second, capture_output=True, text=True)
     assert done.stderr.count("error: #error") == 2
+
+
+def test_libraries_of_frameworks_contain_the_kernels(folders: list[Path]) -> None:
+    manifest = json.loads((folders[0] / "library.json").read_text())
+    assert "+<sen_kernels.c>" in manifest["build"]["srcFilter"]
+    assert set(KERNELS) < set(manifest["export"]["include"])
+    assert "dot_a_linkage=true\n" in (folders[0] / "library.properties").read_text()  # kernels of two libraries collide
 
 
 @pytest.mark.needs("cmake")

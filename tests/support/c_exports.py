@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import c_code_size
-from sen_edge.passes.quantize import to_float16, to_int8_weights
+from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import Artifact
 from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime.ir.network import Network
-from tests.support.networks import random_network
+from tests.support.networks import random_input, random_network
 
 EXPORTER = CExporter()
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wcast-qual", "-Wpedantic", "-Werror")
@@ -32,6 +32,11 @@ def compile_and_run(folder: Path, *sources: Path, flags: tuple[str, ...] = (), c
 def small(kind: str = "dense", storage: str = "float32", seed: int = 0, **given) -> Network:
     rng = np.random.default_rng(seed)
     return STORAGES[storage](random_network(rng, kinds=(kind,), sizes=(9, 12, 7, 4), **given))
+
+
+def integers(network: Network) -> Network:
+    """The network with int8 activations."""
+    return to_int8(network, random_input(np.random.default_rng(0), network, 64))
 
 
 def assert_close(actual: np.ndarray, expected: np.ndarray, allowed: float = 0.0) -> None:

@@ -32,7 +32,8 @@ static const float *arriving(const sen_network *network, float *work, const floa
     if (network->code)
         return network->code(network, work, x);
 #endif
-    (void)network, (void)work;
+    (void)network;
+    (void)work;
     return x;
 }
 
