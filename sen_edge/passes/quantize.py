@@ -34,6 +34,8 @@ RANGE_SAMPLE = 1 << 20
 #: Candidates for the steps of an int8 membrane between 0 and the threshold, and examples that choose among them.
 MEMBRANE_STEPS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 120)
 MEMBRANE_SAMPLE = 128
+#: Steps of inputs that are bytes, as they are or from 0 to 1; their max, and the max rounding error of a float32.
+PIXEL_STEPS, MAX_PIXEL, PIXEL_ERROR = (1.0, 1 / 255), 255, 1e-4
 #: Max correction of a bias, as a share of the largest output of its neuron.
 CORRECTION = 0.05
 #: Max steps of a bias in int32; the product takes the other half.
@@ -168,7 +170,7 @@ def _quantize(
     coarse = _int4_layers(network) if bits == 4 else set()
     fit, input_grid = _Fit(granularity, activation_range), None
     if activation_range is not None:
-        input_grid = SPIKES if network.coding.is_binary else fit.grid(inputs[0], "the input")
+        input_grid = SPIKES if network.coding.is_binary else _input_grid(fit, inputs[0])
     layers: list[Layer] = []
     for index, (layer, x, value) in enumerate(zip(network.layers, inputs, values, strict=True)):
         if layer.neuron.role == "readout":
@@ -204,6 +206,18 @@ def _int4_layers(network: Network) -> set[int]:
             hint="use --dtype int8 or int8-dynamic",
         )
     return found
+
+
+def _input_grid(fit: _Fit, x: FloatArray | None) -> Grid:
+    """Return the grid of the inputs; of pixels that of the pixels, so that their bytes are the stored values."""
+    grid = fit.grid(x, "the input")
+    assert x is not None  # as above
+    for step in PIXEL_STEPS:
+        pixels = x.astype(np.float64) / step
+        is_byte = float(x.min()) >= 0 and MAX_PIXEL / 2 < pixels.max() < MAX_PIXEL + 0.5
+        if is_byte and float(np.abs(pixels - np.rint(pixels)).max()) < PIXEL_ERROR:
+            return Grid(step, INT8_MIN)
+    return grid
 
 
 def _quantize_layer(network: Network, layer: Layer, fit: _Fit, values: FloatArray | None) -> Layer:
