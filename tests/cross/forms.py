@@ -6,16 +6,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sen_edge.passes.quantize import to_float16, to_int8_weights
+from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from tests.exporters.test_neuron_parameters import make
-from tests.support.networks import KINDS, random_network, random_operator
+from tests.support.networks import KINDS, random_input, random_network, random_operator
 from tests.support.scalings import scaled
 
 STORAGES: dict[str, Callable[[Network], Network]] = {
@@ -77,7 +78,19 @@ def every_form() -> dict[str, Network]:
         "softmax": _scaled("softmax"),
         "sigmoid": _scaled("sigmoid", spiking=True, readout="spike_count"),
         **{coding: _coded(coding) for coding in ("rate", "delta")},
+        "integers": _integers(),
+        "integers_spiking": _integers(spiking=True, input_coding="spikes"),
     }
+
+
+def _integers(**given: Any) -> Network:
+    """Every weight form of int8 activations in turn."""
+    rng = np.random.default_rng(0)
+    kinds = ("dense", "low_rank", "sparse", "blocks", "nested_sum")
+    parts = [random_network(rng, kinds=(kind,), sizes=(WIDTH, WIDTH, WIDTH), **given) for kind in kinds]
+    layers = [part.layers[0] for part in parts] + [parts[0].layers[1]]
+    network = replace(parts[0], layers=tuple(layers))
+    return to_int8(network, random_input(rng, network, 64))
 
 
 def _coded(coding: str) -> Network:

@@ -8,7 +8,7 @@
 #define PATTERN 0xA5A5A5A5u
 
 static CASE_ARENA arena;
-static float x[CASE_INPUTS], y[CASE_OUTPUTS];
+static CASE_VALUE x[CASE_INPUTS], y[CASE_OUTPUTS];
 
 /* Not inlined, so that all frames of the network lie below the frame of this function. */
 static __attribute__((noinline)) uint32_t measure(void)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sen_exporters.c import budget
+from sen_exporters.c.integer import lower_integers
 from sen_exporters.c.library import closure, regions
 from sen_exporters.c.program import lower_network
 from sen_runtime.ir.network import Network
@@ -101,8 +102,10 @@ def single_exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_the_networks_hold_every_form() -> None:
     networks = (*forms.every_form().values(), *forms.single_forms().values())
-    programs = [lower_network(network, "net") for network in networks]
-    held = closure(name for each in programs for name in (*each.functions, *each.expanded_functions))
+    programs = [(lower_integers if network.input_grid else lower_network)(network, "net") for network in networks]
+    conditional = (names for each in programs for names in each.conditional_functions.values())
+    functions = (names for each in programs for names in (each.functions, each.expanded_functions))
+    held = closure({name for names in (*functions, *conditional) for name in names})
     assert set(regions()) - set(held) == {"kernel_choice"}
 
 
@@ -190,9 +193,11 @@ def test_the_stack_is_no_deeper_than_stated(level: str, tmp_path: Path) -> None:
     target = with_tools(TARGETS["cortex-m4"])
     for name, network in forms.every_form().items():
         folder = forms.write(network, "net", tmp_path / name)
-        calls = ["net_run", "net_step"] if network.is_spiking else ["net_run"]
+        is_integer = network.input_grid is not None
+        calls = ["net_run_u8"] if is_integer else ["net_run", "net_step"] if network.is_spiking else ["net_run"]
         (folder / "exported_case.h").write_text(
             '#include "net.h"\n#define CASE_ARENA net_arena\n'
+            f"#define CASE_VALUE {'uint8_t' if is_integer else 'float'}\n"
             f"#define CASE_INPUTS {math.prod(network.input_shape)}\n#define CASE_OUTPUTS NET_OUTPUTS\n"
         )
         for call in calls:

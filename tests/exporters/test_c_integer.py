@@ -1,23 +1,35 @@
 """Exported C with int8 activations: integers only, equal to the reference to the bit."""
 
+import ctypes
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sen_edge.data import datasets
+from sen_edge.model.model import load
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8
+from sen_edge.passes.standardization import fold
 from sen_exporters.base import NoFormError
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_exporters.tflite.graph import TfliteOptions
 from sen_runtime import integer
 from sen_runtime.engines import c as engine
+from sen_runtime.engines.litert import ENGINE as LITERT
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.standardization import Standardization
 from tests.engines.test_integer import KINDS, SPIKING, quantized
-from tests.support.c_exports import STRICT, export
+from tests.support.c_exports import STRICT, assert_flash, export
 from tests.support.networks import random_input, random_network
 
 pytestmark = pytest.mark.needs("gcc")
 CHECKED = (*STRICT, "-O1", "-fPIC", "-shared", "-fsanitize=undefined", "-fno-sanitize-recover=all")
+CHECKPOINTS = Path(__file__).parents[2] / "examples/checkpoints"
 #: A build takes most of the time.
 EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -50,3 +62,107 @@ def test_inputs_that_the_network_standardizes_are_refused() -> None:
     with pytest.raises(NoFormError) as raised:
         export(to_int8(network, x))
     assert "--preprocess fold" in raised.value.hint
+
+
+def small(**given: object) -> Network:
+    rng = np.random.default_rng(0)
+    network = random_network(rng, kinds=("low_rank", "sparse", "sum"), sizes=(9, 12, 7, 4), **given)
+    return to_int8(network, random_input(rng, network, 40))
+
+
+def library(network: Network, folder: Path) -> ctypes.CDLL:
+    """The public functions, without those of floating point."""
+    source = export(network).write(folder)
+    subprocess.run(["gcc", *CHECKED, source, "-o", folder / "net.so"], check=True)
+    return ctypes.CDLL(str(folder / "net.so"))
+
+
+def stored_rows(network: Network) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    if network.coding.is_binary:
+        return (64 * rng.integers(0, 2, (5, *network.input_shape))).astype(np.uint8)
+    return rng.integers(0, 256, (5, network.n_in)).astype(np.uint8)
+
+
+@pytest.mark.parametrize("readout", ["mean_membrane", "spike_count"])
+@pytest.mark.parametrize("coding", ["direct", "spikes"])
+def test_steps_add_up_to_a_run(coding: str, readout: str, tmp_path: Path) -> None:
+    network = small(spiking=True, input_coding=coding, readout=readout)
+    net, arena = library(network, tmp_path), np.zeros(1024, np.uint64).ctypes
+    y, stepped = np.zeros(4, np.uint8), np.zeros(4, np.uint8)
+    for row in stored_rows(network):
+        assert net.net_run_u8(arena, row.ctypes, y.ctypes) == 0
+        net.net_reset(arena)
+        for step in row if row.ndim == 2 else [row] * network.timesteps:
+            assert net.net_step_u8(arena, step.ctypes) == 0
+        net.net_read_u8(arena, stepped.ctypes)
+        np.testing.assert_array_equal(stepped, y)
+        ended = 0 if readout == "spike_count" else 2
+        assert net.net_step_u8(arena, np.zeros(9, np.uint8).ctypes) == ended
+
+
+def test_signed_values_decisions_and_scores(tmp_path: Path) -> None:
+    network = small()
+    net, arena = library(network, tmp_path), np.zeros(1024, np.uint64).ctypes
+    y, signed, q = np.zeros(4, np.uint8), np.zeros(4, np.int8), np.zeros(4, np.int32)
+    for row in stored_rows(network):
+        assert net.net_run_u8(arena, row.ctypes, y.ctypes) == 0
+        np.testing.assert_array_equal(y, integer.run_stored(network, row[np.newaxis])[0])
+        x = (row.astype(np.int16) - 128).astype(np.int8)
+        before = x.copy()
+        assert net.net_run_s8(arena, x.ctypes, signed.ctypes) == 0
+        np.testing.assert_array_equal(x, before)
+        np.testing.assert_array_equal(signed, y.astype(np.int16) - 128)
+        assert net.net_argmax(y.ctypes) == y.argmax()
+        net.net_scores_q16(y.ctypes, q.ctypes)
+        np.testing.assert_allclose(q / 65536, integer.dequantize(network.layers[-1].grid, y), atol=1 / 65536)
+
+
+@pytest.mark.needs("arm-none-eabi-gcc")
+@pytest.mark.parametrize("core", ["cortex-m0", "cortex-m3"])
+@pytest.mark.parametrize("spiking", [False, True], ids=["perceptron", "spiking"])
+def test_nothing_is_computed_in_floating_point(spiking: bool, core: str, tmp_path: Path) -> None:
+    """Nor with functions for 64 bits."""
+    rng = np.random.default_rng(0)
+    network = random_network(rng, kinds=("dense",), sizes=(60, 50, 10), spiking=spiking)
+    source = export(to_int8(network, random_input(rng, network, 40))).write(tmp_path)
+    built = tmp_path / "net.o"
+    command = ["arm-none-eabi-gcc", *STRICT, f"-mcpu={core}", "-mthumb", "-Os", "-c", source, "-o", built]
+    subprocess.run(command, check=True)
+    table = subprocess.run(["arm-none-eabi-nm", "-u", built], check=True, capture_output=True, text=True).stdout
+    assert set(table.split()) - {"U"} <= {"memcpy", "memset", "__aeabi_uidiv", "__aeabi_uidivmod"}
+
+
+@pytest.mark.needs("arm-none-eabi-gcc")
+@pytest.mark.parametrize("spiking", [False, True], ids=["perceptron", "spiking"])
+def test_flash_and_ram_are_as_stated(spiking: bool, tmp_path: Path) -> None:
+    artifact = export(small(spiking=spiking))
+    assert_flash(artifact, tmp_path)
+    assert f"NET_ARENA_BYTES {artifact.footprint['RAM']}\n" in artifact.files["net/net.h"].decode()
+
+
+@pytest.mark.parametrize("top", [255, 1], ids=["bytes", "to 1"])
+def test_pixels_are_stored_as_they_are(top: int, tmp_path: Path) -> None:
+    """With a standardization in the weights."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (300, 64)).astype(np.uint8) * (rng.random((300, 64)) < 0.5)
+    x = (pixels / np.float32(255 / top)).astype(np.float32)
+    scaling = Standardization(np.full(64, x.mean()), np.full(64, x.std()))
+    network = replace(random_network(rng, kinds=("dense",), sizes=(64, 20, 5)), input_scaling=scaling)
+    network = to_int8(fold(network, "int8"), x)
+    net, y = library(network, tmp_path), np.zeros(5, np.uint8)
+    for row, expected in zip(pixels[:20], integer.run(network, x[:20]), strict=True):
+        net.net_run_u8(np.zeros(64, np.uint64).ctypes, row.ctypes, y.ctypes)
+        np.testing.assert_array_equal(integer.dequantize(network.layers[-1].grid, y), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp", "snn"])
+def test_shipped_networks_are_within_one_step_of_litert(name: str, tmp_path: Path) -> None:
+    images = datasets.load("digits").test_inputs.reshape(-1, 8, 8)
+    x = np.pad(np.kron(images, np.ones((3, 3))), ((0, 0), (2, 2), (2, 2))).reshape(-1, 784).astype(np.float32)
+    network = to_int8(materialize(load(CHECKPOINTS / f"mnist-{name}-d32-e6.pt").network), x)
+    actual = engine.load(export(network).write(tmp_path)).run(x)
+    expected = LITERT.load(TfliteExporter().export(network, TfliteOptions()).main).run(x)
+    steps = np.rint(np.abs(actual - expected) / network.layers[-1].grid.scale)
+    assert steps.max() <= 1 and np.mean(steps > 0) < (0.001 if name == "mlp" else 0.05)
