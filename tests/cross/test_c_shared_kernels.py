@@ -12,7 +12,7 @@ from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime.ir.network import Network
 from tests.cross import forms, harness
 from tests.cross.harness import HERE, TARGETS
-from tests.support.c_exports import export, integers, small
+from tests.support.c_exports import export, small
 
 M4 = TARGETS["cortex-m4"]
 
@@ -52,7 +52,6 @@ def sizes(program: Path) -> int:
 
 def test_every_form_with_shared_kernels(tmp_path: Path) -> None:
     networks = {f"net_{name}": network for name, network in forms.every_form().items()}
-    networks |= {f"integer_{spiking}": integers(small("sum", spiking=spiking)) for spiking in (False, True)}
     assert harness.run(M4, program_of(networks, tmp_path, "shared")).code == 0
 
 

@@ -81,6 +81,21 @@ def test_weights_are_in_the_section_of_the_user(section: str | None, storage: st
     assert least <= sizes[section] <= least + 64 * len(constants)  # the host aligns large arrays
 
 
+@pytest.mark.needs("cmake")
+def test_cmake_places_weights_in_the_section_of_the_user(tmp_path: Path) -> None:
+    folder = export(small("dense"), weights="incbin").write(tmp_path).parent
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.13)\nproject(app C ASM)\nadd_subdirectory(net)\n"
+        'target_compile_definitions(net PRIVATE "NET_WEIGHTS_SECTION=\\".external\\"")\n'
+    )
+    subprocess.run(["cmake", "-S", tmp_path, "-B", tmp_path / "build"], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", tmp_path / "build"], check=True, capture_output=True)
+    (library,) = tmp_path.rglob("libnet.a")
+    table = subprocess.run(["size", "-A", library], check=True, capture_output=True, text=True).stdout
+    (size,) = re.findall(r"^\.external\s+(\d+)", table, re.MULTILINE)
+    assert int(size) == (folder / "net_weights.bin").stat().st_size
+
+
 RECORD = (
     '#include <stdio.h>\n#include "net.h"\n'
     'void on_layer(uint32_t layer);\nvoid on_layer(uint32_t layer) { printf("%u ", (unsigned)layer); }\n'
