@@ -150,7 +150,7 @@ class ExportRequest(Schema):
     dtype: Annotated[
         Literal["float32", "float16", "int8-dynamic", "int8", "int4-dynamic", "int4"],
         Option(
-            "Type of weights; int8: weights and activations of .tflite and .sen files; int4: int8 activations.",
+            "Type of weights; int8: weights and activations of TFLite, .sen and C; int4: int8 activations.",
             group=QUANTIZATION,
         ),
     ] = "float32"

@@ -15,7 +15,6 @@ from sen_edge.model.model import load
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8
 from sen_edge.passes.standardization import fold
-from sen_exporters.base import NoFormError
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.graph import TfliteOptions
 from sen_runtime import integer
@@ -26,6 +25,7 @@ from sen_runtime.ir.standardization import Standardization
 from tests.engines.test_integer import KINDS, SPIKING, quantized
 from tests.support.c_exports import STRICT, assert_flash, export
 from tests.support.networks import random_input, random_network
+from tests.support.scalings import scaled
 
 pytestmark = pytest.mark.needs("gcc")
 CHECKED = (*STRICT, "-O1", "-fPIC", "-shared", "-fsanitize=undefined", "-fno-sanitize-recover=all")
@@ -55,13 +55,15 @@ def test_outputs_equal_the_reference_to_the_bit(
         np.testing.assert_array_equal(session.run(x), integer.run(network, x))
 
 
-def test_inputs_that_the_network_standardizes_are_refused() -> None:
-    ones = Standardization(np.ones(6, np.float32), np.ones(6, np.float32))
-    network = replace(random_network(np.random.default_rng(0), kinds=("dense",), sizes=(6, 5, 3)), input_scaling=ones)
-    x = np.random.default_rng(1).random((64, 6)).astype(np.float32)
-    with pytest.raises(NoFormError) as raised:
-        export(to_int8(network, x))
-    assert "--preprocess fold" in raised.value.hint
+@pytest.mark.parametrize("activation", ["none", "sigmoid"])
+def test_scalings_are_part_of_the_conversions(activation: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    network = scaled(rng, random_network(rng, kinds=("dense",), sizes=(6, 5, 3)), activation)
+    x = rng.normal(0, 3, (64, 6)).astype(np.float32)
+    network = to_int8(network, x)
+    assert library(network, tmp_path)
+    actual = engine.load(tmp_path / "net/net.c", flags=CHECKED).run(x)
+    np.testing.assert_allclose(actual, integer.run(network, x), rtol=1e-5, atol=1e-6)
 
 
 def small(**given: object) -> Network:

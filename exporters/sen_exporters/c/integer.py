@@ -114,6 +114,12 @@ class IntegerProgram(Program):
         return int(np.rint(scale * 2.0 ** (16 + shift))), shift
 
     @property
+    def constants(self) -> list[Constant]:
+        """Arrays in flash, but for those of the conversions from and to floating point."""
+        conversions = set(self.scaling.constants.values())
+        return [constant for constant in super().constants if constant not in conversions]
+
+    @property
     def arena_bytes(self) -> int:
         """Bytes of the arena."""
         return max(8, self.arena.size + -self.arena.size % 8)
@@ -164,17 +170,13 @@ def lower_integers(network: Network, name: str, storage: str | None = None) -> I
     """Lower a network with int8 activations; arguments as in `Program`.
 
     Raises:
-        NoFormError: it standardizes its inputs.
+        NoFormError: an operator has no lowering.
         ExportError: 32 bits do not hold its sums.
     """
     try:
         integer.check_integers(network)
     except NetworkError as error:
         raise ExportError(error.message, error.hint) from error
-    if network.input_scaling is not None:
-        raise NoFormError(
-            "inputs that the network standardizes have no form in integers", hint="use --preprocess fold or none"
-        )
     arena = ByteArena()
     members = _network_members(network, arena)
     places = [_place_layer(network, index, arena) for index in range(len(network.layers))]
@@ -182,7 +184,7 @@ def lower_integers(network: Network, name: str, storage: str | None = None) -> I
     layers = tuple(_lower_layer(network, index, places, members, lowering) for index in range(len(network.layers)))
     arena.take("vectors between products", arena.peak - arena.size if arena.peak > arena.size else 0)
     members["scratch"] = arena.take("scratch of products", lowering.scratch)
-    scaling = lower_scaling(network, arena)
+    scaling = lower_scaling(network, Arena())  # the conversions from and to floating point need no vector
     return IntegerProgram(
         name, network, layers, {}, members, scaling, arena, storage, has_large_shifts=lowering.has_large_shifts
     )

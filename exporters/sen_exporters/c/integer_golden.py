@@ -9,6 +9,7 @@ from sen_exporters.c.integer import IntegerProgram
 from sen_exporters.c.memory import Array
 from sen_runtime import integer
 from sen_runtime.ir.network import feature_ranges
+from sen_runtime.reference import standardize
 
 
 @dataclass(frozen=True)
@@ -34,5 +35,5 @@ def integer_golden(program: IntegerProgram) -> IntegerGolden:
     network = program.network
     assert network.input_grid is not None
     x = draw(program, *feature_ranges(network))[: min(MAX_VECTORS, max(1, MAX_VALUES // program.input_size))]
-    stored = integer.quantize(network.input_grid, x)
+    stored = integer.quantize(network.input_grid, standardize(network, x))
     return IntegerGolden(x if network.coding.is_binary else stored, integer.run_stored(network, stored))
