@@ -1,0 +1,100 @@
+"""Tables of `instructions.py`, and its goals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from instruction_forms import MNIST, NOISE
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Measurement of one form.
+
+    Attributes:
+        instructions: of one inference, by core.
+        m3_cycles: min and max of the estimate for Cortex-M3.
+        weight_bytes: constants in flash.
+        arena_bytes: RAM.
+        code_bytes: flash without weights, by core.
+    """
+
+    instructions: Mapping[str, int]
+    m3_cycles: list[int]
+    weight_bytes: int
+    arena_bytes: int
+    code_bytes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Upper limits of the instructions of a form by core, in thousands."""
+
+    shape: str
+    form: str
+    limits: Mapping[str, int]
+
+
+def _goal(shape: str, form: str, *limits: int) -> Goal:
+    return Goal(shape, form, dict(zip(("M0", "M3", "M4", "M55", "RV32IMC"), limits, strict=True)))
+
+
+GOALS = (
+    _goal(MNIST, "dense, int8", 320, 145, 145, 60, 300),
+    _goal(MNIST, "rank 32, int8", 120, 58, 45, 15, 105),
+    _goal(MNIST, "1x4 blocks, 90 %, int8", 180, 105, 65, 21, 145),
+    _goal(MNIST, "unstructured, 90 %, int8", 190, 110, 110, 45, 150),
+    _goal(NOISE, "dense, int8", 1700, 750, 500, 95, 1650),
+)
+#: Upper limits of the same forms on Cortex-M0, in bytes.
+MAX_CODE, MAX_ARENA = 1536, 6144
+
+Found = Mapping[str, Mapping[str, Measurement]]
+
+
+def lines_of(found: Found, compilers: Mapping[str, str]) -> tuple[list[str], bool]:
+    """Format the tables as Markdown lines; return them and whether every goal is reached."""
+    versions = ", ".join(f"{name} {version}" for name, version in compilers.items())
+    lines = [
+        f"`python benchmarks/instructions.py --write`, {versions}:",
+        "instructions of one inference at -O2, estimated cycles of Cortex-M3, bytes of weights and RAM, bytes of code",
+        "without weights at -Os.",
+        "",
+    ]
+    for shape, rows in found.items():
+        lines += [*_table(shape, rows), ""]
+    goals, holds = _goals(found)
+    return lines + goals, holds
+
+
+def _table(shape: str, rows: Mapping[str, Measurement]) -> list[str]:
+    first = next(iter(rows.values()))
+    columns = [*first.instructions, "M3 cycles", "weights", "RAM", *(f"code, {core}" for core in first.code_bytes)]
+    lines = [f"| {shape} | {' | '.join(columns)} |", f"| --- |{' ---: |' * len(columns)}"]
+    for name, row in rows.items():
+        cycles = " to ".join(f"{each / 1000:,.0f} k" for each in row.m3_cycles)
+        numbers = [f"{each:,}" for each in (row.weight_bytes, row.arena_bytes, *row.code_bytes.values())]
+        cells = [*(f"{each:,}" for each in row.instructions.values()), cycles, *numbers]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _goals(found: Found) -> tuple[list[str], bool]:
+    """The goals with what was measured, and whether all are reached."""
+    cores = list(GOALS[0].limits)
+    lines = [
+        "Measured / goal: thousands of instructions, bytes of code at -Os, bytes of RAM.",
+        "",
+        f"| goal | {' | '.join(cores)} | code, M0 | RAM |",
+        f"| --- |{' ---: |' * (len(cores) + 2)}",
+    ]
+    holds = True
+    for goal in GOALS:
+        row = found[goal.shape][goal.form]
+        pairs = [(row.instructions[core] / 1000, limit) for core, limit in goal.limits.items()]
+        pairs += [(row.code_bytes["M0"], MAX_CODE), (row.arena_bytes, MAX_ARENA)]
+        cells = [f"{value:,.0f} / {limit:,}{' FAIL' * (value > limit)}" for value, limit in pairs]
+        holds &= all(value <= limit for value, limit in pairs)
+        lines.append(f"| {goal.shape}: {goal.form} | {' | '.join(cells)} |")
+    return lines, holds
