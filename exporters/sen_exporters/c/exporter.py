@@ -37,6 +37,7 @@ class COptions(ExportOptions):
         weights: "array" (C text) or "incbin" (a binary file that the assembler includes); None is by size.
         harness: whether to write NAME_harness.c.
         kernels: "private" (in NAME.c) or "shared" (in sen_kernels.c).
+        simd: "dsp" stores int8 weights whose inputs are rarely 0 for the DSP instructions of Cortex-M4, M7 and M33.
     """
 
     max_flash: Annotated[
@@ -51,6 +52,10 @@ class COptions(ExportOptions):
         Literal["private", "shared"],
         doc("Kernels as a part of NAME.c, or as sen_kernels.c, which several networks in one program share."),
     ] = "private"
+    simd: Annotated[
+        Literal["none", "dsp"],
+        doc("dsp: int8 weights whose inputs are rarely 0 in the order of DSP instructions (Cortex-M4, M7, M33)."),
+    ] = "none"
 
 
 class CExporter(Exporter):
@@ -121,8 +126,11 @@ def identifier(stem: str) -> str:
 
 def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
     name = identifier(options.name)
-    lower = lower_network if network.input_grid is None else lower_integers
-    program = lower(network, name, options.weights)
+    program: Program
+    if network.input_grid is None:
+        program = lower_network(network, name, options.weights)
+    else:
+        program = lower_integers(network, name, options.weights, options.simd)
     program = replace(program, shares_kernels=options.kernels == "shared")
     found = footprint(program)
     check_budget(name, found, options.max_flash, options.max_ram)

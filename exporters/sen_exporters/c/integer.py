@@ -9,7 +9,7 @@ from functools import singledispatch
 import numpy as np
 
 from sen_exporters.base import ExportError, NoFormError
-from sen_exporters.c.integer_matrix import Product, lower_matrix
+from sen_exporters.c.integer_matrix import Product, Simd, lower_matrix
 from sen_exporters.c.memory import Arena, Constant, number
 from sen_exporters.c.program import LoweredLayer, Program
 from sen_exporters.c.scaling import lower_scaling
@@ -79,13 +79,7 @@ class IntegerLayer(LoweredLayer):
 
 @dataclass(frozen=True, eq=False)
 class IntegerProgram(Program):
-    """A `sen_integer_network` and all that it points to.
-
-    Attributes:
-        has_large_shifts: see `SEN_LARGE_SHIFTS`.
-    """
-
-    has_large_shifts: bool = False
+    """A `sen_integer_network` and all that it points to."""
 
     @property
     def input_grid(self) -> Grid:
@@ -126,8 +120,8 @@ class IntegerProgram(Program):
 
     @property
     def macros(self) -> list[str]:
-        """Macros of integer.h."""
-        return ["SEN_LARGE_SHIFTS"] if self.has_large_shifts else []
+        """Macros of integer.h: none."""
+        return []
 
     @property
     def functions(self) -> set[str]:
@@ -166,8 +160,8 @@ class IntegerProgram(Program):
         return "interface_of_integers"
 
 
-def lower_integers(network: Network, name: str, storage: str | None = None) -> IntegerProgram:
-    """Lower a network with int8 activations; arguments as in `Program`.
+def lower_integers(network: Network, name: str, storage: str | None = None, simd: Simd = "none") -> IntegerProgram:
+    """Lower a network with int8 activations; arguments as in `Program` and `COptions`.
 
     Raises:
         NoFormError: an operator has no lowering.
@@ -180,14 +174,12 @@ def lower_integers(network: Network, name: str, storage: str | None = None) -> I
     arena = ByteArena()
     members = _network_members(network, arena)
     places = [_place_layer(network, index, arena) for index in range(len(network.layers))]
-    lowering = _Lowering(arena)
+    lowering = _Lowering(arena, simd)
     layers = tuple(_lower_layer(network, index, places, members, lowering) for index in range(len(network.layers)))
     arena.take("vectors between products", arena.peak - arena.size if arena.peak > arena.size else 0)
     members["scratch"] = arena.take("scratch of products", lowering.scratch)
     scaling = lower_scaling(network, Arena())  # the conversions from and to floating point need no vector
-    return IntegerProgram(
-        name, network, layers, {}, members, scaling, arena, storage, has_large_shifts=lowering.has_large_shifts
-    )
+    return IntegerProgram(name, network, layers, {}, members, scaling, arena, storage)
 
 
 def _input_grid(network: Network) -> Grid:
@@ -240,23 +232,22 @@ class _Lowering:
 
     Attributes:
         arena: of their vectors.
+        simd: see `COptions`.
         scratch: bytes that a product needs, at most.
-        has_large_shifts: whether all products so far have.
         weights: matrices of the current layer.
         operations: its operations.
     """
 
     arena: ByteArena
+    simd: Simd
     scratch: int = 0
-    has_large_shifts: bool = True
     weights: list[Weights] = field(default_factory=list)
     operations: list[Members] = field(default_factory=list)
 
     def multiply(self, product: Product, place: Place, part: str, x: str | int, y: str | int) -> None:
         """Append a product."""
-        weights, scratch = lower_matrix(product, place, part)
+        weights, scratch = lower_matrix(product, place, part, self.simd)
         self.scratch = max(self.scratch, scratch)
-        self.has_large_shifts &= product.has_large_shifts
         self.weights.append(weights)
         self.operations.append({"weights": f"&{weights.symbol}", "x": x, "y": y})
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_exporters.c import layouts
 from sen_exporters.c.memory import dtype
 from sen_exporters.c.weights import Members, Place, Weights
+from sen_runtime import integer
 from sen_runtime.format.records import block_columns
 from sen_runtime.integer import bias_steps, product_factor, zero_of
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.operators import Dense, Sparse
 
-#: Shifts from here on do not need the lower half of a product: SEN_LARGE_SHIFTS of integer.h.
-LARGE_SHIFT = 33
+Simd: TypeAlias = Literal["none", "dsp"]
+
+#: From this shift on, the upper half of a product of 64 bits gives the value, rounding included.
+UPPER_SHIFT = 33
+#: Limits of a sum, and of that of an odd row of `sen_integer_pairs`.
+SUM_LIMIT, ODD_LIMIT = 1 << 31, 1 << 23
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +40,7 @@ class Product:
         shift: uint8 `[rows]`, 1 to 62.
         zero: stored value of 0 of the output.
         low: min stored value of the output.
+        has_zeros: whether inputs may be stored as 0 often: activations that cannot be negative, and spikes.
     """
 
     matrix: Dense | Sparse
@@ -41,6 +49,7 @@ class Product:
     shift: NDArray[np.uint8]
     zero: int
     low: int
+    has_zeros: bool
 
     @classmethod
     def of(cls, matrix: Dense | Sparse, grid: Grid, bias: Array | None, out: Grid, low: int) -> Product:
@@ -52,24 +61,76 @@ class Product:
         factor = product_factor(matrix, grid, out)
         multiplier, shift = (np.broadcast_to(each, rows) for each in (factor.multiplier, factor.shift))
         return cls(
-            matrix, added.astype(np.int32), multiplier.astype(np.int32), shift.astype(np.uint8), zero_of(out), low
+            matrix,
+            added.astype(np.int32),
+            multiplier.astype(np.int32),
+            shift.astype(np.uint8),
+            zero_of(out),
+            low,
+            zero_of(grid) == 0,
         )
 
     @property
-    def has_large_shifts(self) -> bool:
-        """Whether `SEN_LARGE_SHIFTS` applies."""
-        return bool(self.shift.min() >= LARGE_SHIFT)
+    def prescale(self) -> int | None:
+        """Doublings of a sum after which every shift is at least 33; None if 32 bits do not hold such a sum."""
+        doublings = max(0, UPPER_SHIFT - int(self.shift.min()))
+        w = self.matrix.stored_matrix()
+        largest, least = (
+            self.bias + integer.MAX_STORED * part.sum(axis=1, dtype=np.int64) for part in (w.clip(0), w.clip(max=0))
+        )
+        reach = int(max(np.abs(largest).max(), np.abs(least).max()))
+        return doublings if reach << doublings < SUM_LIMIT else None
+
+    @property
+    def takes_upper_half(self) -> bool:
+        """Whether `requantize_sums` of integer_sums.h computes its values."""
+        return self.low == 0 and self.prescale is not None
 
 
-def lower_matrix(product: Product, place: Place, part: str) -> tuple[Weights, int]:
+def lower_matrix(product: Product, place: Place, part: str, simd: Simd) -> tuple[Weights, int]:
     """Kernel and storage of a product, and the bytes of scratch that the kernel needs.
 
-    `part` is "weights", or "right" or "left" of a low-rank matrix.
+    `part` is "weights", or "right" or "left" of a low-rank matrix; `simd` as in `COptions`.
     """
+    w, (rows, columns) = product.matrix.stored_matrix(), product.matrix.shape
+    if not product.takes_upper_half:
+        return _plain(product, place, part), 0
     if isinstance(product.matrix, Sparse):
-        return _weights(product, place, part, "sen_integer_sparse", _blocks(product.matrix, place, part)), 0
-    values: Members = {"values": place.constant(f"{part}_values", product.matrix.w, part)}
-    return _weights(product, place, part, "sen_integer_dense", values), 0
+        if product.matrix.block == (1, layouts.BLOCK) and columns % layouts.BLOCK == 0:
+            return _by_source(product, place, part, "sen_integer_source4", layouts.blocks(w)), layouts.sums_bytes(rows)
+        stored, scratch = layouts.single(w), layouts.active_bytes(columns)
+        return _by_source(product, place, part, "sen_integer_source", stored), layouts.sums_bytes(rows) + scratch
+    if simd == "dsp" and not product.has_zeros and _is_narrow(w):
+        kernel, values, scratch = "sen_integer_pairs", layouts.pairs(w), layouts.pairs_bytes(columns)
+    else:
+        kernel, values, scratch = "sen_integer_columns", layouts.columns(w), layouts.columns_bytes(columns)
+    return _dense(product, place, part, kernel, values), layouts.sums_bytes(rows) + scratch
+
+
+def _is_narrow(w: layouts.Int8) -> bool:
+    """Whether sums of all rows stay within `ODD_LIMIT`."""
+    return bool(integer.MAX_STORED * np.abs(w.astype(np.int64)).sum(axis=1).max() < ODD_LIMIT)
+
+
+def _dense(product: Product, place: Place, part: str, kernel: str, values: Array) -> Weights:
+    return _weights(product, place, part, kernel, {"values": place.constant(f"{part}_values", values, part)})
+
+
+def _by_source(product: Product, place: Place, part: str, kernel: str, stored: layouts.BySource) -> Weights:
+    storage: Members = {
+        "values": place.constant(f"{part}_values", stored.values, f"{part} by input"),
+        "indices": place.constant(f"{part}_rows", stored.rows, "row of each weight or block in its segment"),
+        "starts": place.constant(f"{part}_starts", stored.starts, "first of each segment and input"),
+        "index_dtype": dtype(stored.starts),
+    }
+    return _weights(product, place, part, kernel, storage)
+
+
+def _plain(product: Product, place: Place, part: str) -> Weights:
+    """The kernels in rows, for any product."""
+    if isinstance(product.matrix, Sparse):
+        return _weights(product, place, part, "sen_integer_sparse", _blocks(product.matrix, place, part))
+    return _dense(product, place, part, "sen_integer_dense", product.matrix.w)
 
 
 def _blocks(matrix: Sparse, place: Place, part: str) -> Members:
@@ -87,14 +148,19 @@ def _blocks(matrix: Sparse, place: Place, part: str) -> Members:
 def _weights(product: Product, place: Place, part: str, kernel: str, storage: Members) -> Weights:
     """A `sen_integer_weights` with the members that every storage has and those of `storage`."""
     rows, columns = product.matrix.shape
+    is_plain = kernel in ("sen_integer_dense", "sen_integer_sparse")
+    prescale = 0 if is_plain else product.prescale
+    assert prescale is not None  # `takes_upper_half`
+    shift = product.shift if is_plain else product.shift + prescale - UPPER_SHIFT
     members: Members = {
         "rows": rows,
         "columns": columns,
         **storage,
         "bias": place.constant(f"{part}_bias", product.bias, "bias in steps of the product"),
         "multiplier": place.constant(f"{part}_multiplier", product.multiplier, "factor of sums, times 2^shift"),
-        "shift": place.constant(f"{part}_shift", product.shift, "its shift"),
+        "shift": place.constant(f"{part}_shift", shift.astype(np.uint8), "its shift"),
         "zero": product.zero,
         "low": product.low,
+        **({"prescale": prescale} if prescale else {}),
     }
     return Weights(f"{place.name}_{part}", kernel, members)

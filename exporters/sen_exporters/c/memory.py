@@ -15,7 +15,7 @@ Array: TypeAlias = NDArray[Any]
 WIDTH = 110
 #: Of arrays in a binary file, in bytes.
 ALIGNMENT = 16
-#: Kernels for pairs of int16 load int8 weights as words.
+#: Kernels load weights as words.
 _ALIGNED = "#ifdef __GNUC__\n__attribute__((aligned(4)))\n#endif\n"
 
 
@@ -75,7 +75,7 @@ def definition(constant: Constant) -> str:
     values = constant.array.ravel()
     name = values.dtype.name
     kind = "float16 bits: " if name == "float16" else ""
-    head = f"/* {kind}{constant.comment} */\n{_ALIGNED if name == 'int8' else ''}"
+    head = f"/* {kind}{constant.comment} */\n{_ALIGNED if values.itemsize == 1 else ''}"
     declaration = f"static const {constant.type} {constant.symbol}[{values.size}] SEN_SECTION"
     return f"{head}{declaration} = {{\n{rows(literals(values))}}};\n"
 

@@ -31,7 +31,7 @@ SEN_PRIVATE void sen_integer_sparse(const sen_integer_weights *w, const uint8_t 
     int32_t at;
     (void)scratch;
     for (i = 0; i < w->rows; i++) {
-        const int32_t *start = w->starts + i / w->block_rows;
+        const int32_t *start = (const int32_t *)w->starts + i / w->block_rows;
         int32_t sum = 0;
         for (at = start[0]; at < start[1]; at++) {
             const size_t first = (size_t)block_column_at(w, at) * width;

@@ -29,38 +29,19 @@ struct sen_integer_weights {
     const int32_t *exponent; /* 31 - shift; of images, as the next one */
     int32_t max_exponent;
     int32_t zero, low;     /* of the output: stored value of 0, min value */
+    uint32_t prescale;     /* of integer_sums.h: sums are multiplied by 2^prescale; then `shift` is 33 less */
     /* Blocks, as in sen_weights; of int4 weights the steps of their groups: */
     const void *indices;
-    const int32_t *starts;
+    const void *starts;
     uint32_t index_dtype, block_rows, block_columns;
 };
 
-/* The upper half of a product; b >= 0. Processors without an instruction for it multiply parts of 16 bits. */
-SEN_INLINE int32_t sen_upper_half(int32_t a, int32_t b)
-{
-#if defined(__ARM_ARCH_6M__) || defined(__ARM_ARCH_8M_BASE__) || defined(__AVR__)
-    const uint32_t a_low = (uint32_t)a & 0xFFFFu, b_low = (uint32_t)b & 0xFFFFu;
-    const int32_t a_high = a >> 16, b_high = b >> 16;
-    const int32_t first = a_high * (int32_t)b_low + (int32_t)(a_low * b_low >> 16);
-    const int32_t second = (int32_t)a_low * b_high + (int32_t)((uint32_t)first & 0xFFFFu);
-    return a_high * b_high + (first >> 16) + (second >> 16);
-#else
-    return (int32_t)((int64_t)a * b >> 32);
-#endif
-}
-
-/* The value of a row for its sum. With SEN_LARGE_SHIFTS, which exported C defines where every shift is at least 33, the lower half
- * of a product does not change the result. */
+/* The value of a row for its sum. */
 SEN_INLINE uint8_t sen_requantize(const sen_integer_weights *w, uint32_t row, int32_t sum)
 {
     const uint32_t shift = w->shift[row];
-#ifdef SEN_LARGE_SHIFTS
-    const int32_t upper = sen_upper_half(sum + w->bias[row], w->multiplier[row]);
-    const int32_t value = ((upper + ((int32_t)1 << (shift - 33))) >> (shift - 32)) + w->zero;
-#else
     const int64_t product = (int64_t)(sum + w->bias[row]) * w->multiplier[row];
     const int64_t value = ((product + ((int64_t)1 << (shift - 1))) >> shift) + w->zero;
-#endif
     return (uint8_t)(value < w->low ? w->low : value > 255 ? 255 : value);
 }
 

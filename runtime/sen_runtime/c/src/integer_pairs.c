@@ -1,0 +1,61 @@
+/* Dense weights for processors with DSP instructions, and inputs that are rarely 0: two rows of two columns in a word, r0c0 r1c0
+ * r0c1 r1c1, and two words for four rows of two columns; columns are filled up to a multiple of eight, rows to one of four.
+ * Weights of even rows are stored plus 128. Sums of odd rows stay within 24 bits. */
+#include "integer_sums.h"
+
+/* export: sen_integer_pairs, needs integer_sums */
+/* Adds the products of four rows with the pairs of inputs `at`. Halves of a word are 256 times a weight of an odd row plus one of
+ * an even row, and so are the sums of their products. Returns the end of the weights. */
+static const uint8_t *add_pairs(const uint8_t *values, const uint32_t *at, const uint32_t *end, int32_t *sums)
+{
+    int32_t even0 = 0, both0 = 0, even1 = 0, both1 = 0;
+#ifdef SEN_DSP
+#define SEN_TWO_PAIRS(x) \
+    "ldrd %[u], %[v], [%[values]], #8\n uxtb16 %[even], %[u]\n smlad %[both0], %[u], %[" x "], %[both0]\n" \
+    "smlad %[even0], %[even], %[" x "], %[even0]\n uxtb16 %[even], %[v]\n" \
+    "smlad %[both1], %[v], %[" x "], %[both1]\n smlad %[even1], %[even], %[" x "], %[even1]\n"
+#define SEN_FOUR_PAIRS "ldrd %[x0], %[x1], [%[at]], #8\n" SEN_TWO_PAIRS("x0") SEN_TWO_PAIRS("x1")
+    uint32_t x0, x1, u, v, even;
+    __asm__ volatile(
+        "1: " SEN_FOUR_PAIRS SEN_FOUR_PAIRS "cmp %[at], %[end]\n bne 1b\n"
+        : [at] "+r"(at), [values] "+r"(values), [even0] "+r"(even0), [both0] "+r"(both0), [even1] "+r"(even1),
+          [both1] "+r"(both1), [x0] "=&r"(x0), [x1] "=&r"(x1), [u] "=&r"(u), [v] "=&r"(v), [even] "=&r"(even)
+        : [end] "r"(end)
+        : "cc", "memory");
+#else
+    for (; at != end; at++, values += 8) {
+        const int32_t a = (int32_t)(*at & 0xFFFFu), b = (int32_t)(*at >> 16);
+        const int8_t *odd = (const int8_t *)values;
+        even0 += values[0] * a + values[2] * b;
+        even1 += values[4] * a + values[6] * b;
+        both0 += 256 * (odd[1] * a + odd[3] * b) + values[0] * a + values[2] * b;
+        both1 += 256 * (odd[5] * a + odd[7] * b) + values[4] * a + values[6] * b;
+    }
+#endif
+    sums[0] = even0;
+    sums[1] = (int32_t)((uint32_t)both0 - (uint32_t)even0) >> 8;
+    sums[2] = even1;
+    sums[3] = (int32_t)((uint32_t)both1 - (uint32_t)even1) >> 8;
+    return values;
+}
+
+SEN_PRIVATE void sen_integer_pairs(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
+{
+    const uint32_t rows = (w->rows + 3) / 4 * 4;
+    int32_t *const sums = scratch;
+    uint32_t *const pairs = (uint32_t *)(void *)(sums + rows), *const end = pairs + (w->columns + 7) / 8 * 4, *pair;
+    const uint8_t *values = w->values;
+    uint32_t column = 0, total = 0, row;
+    for (pair = pairs; pair != end; pair++, column += 2) {
+        const uint32_t a = column < w->columns ? x[column] : 0, b = column + 1 < w->columns ? x[column + 1] : 0;
+        *pair = a | b << 16;
+        total += a + b;
+    }
+    for (row = 0; row < rows; row += 4) {
+        values = add_pairs(values, pairs, end, sums + row);
+        sums[row] -= 128 * (int32_t)total;
+        sums[row + 2] -= 128 * (int32_t)total;
+    }
+    requantize_sums(w, sums, 0, y);
+}
+/* end */
