@@ -64,7 +64,14 @@ SEN_PRIVATE void sen_integer_columns(const sen_integer_weights *w, const uint8_t
 
 #else
 
-/* Adds the products of four rows with the inputs `active`, a multiple of eight. */
+/* Columns that a loop multiplies before it ends; lists of inputs are multiples of eight. */
+#ifdef __OPTIMIZE_SIZE__
+#define SEN_COLUMNS SEN_COLUMN SEN_COLUMN
+#else
+#define SEN_COLUMNS SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN
+#endif
+
+/* Adds the products of four rows with the inputs from `active` to `end`. */
 #if defined(SEN_THUMB2)
 
 /* The outer and the inner bytes of a word are 24 bits apart, as far as the sums of their products. */
@@ -73,13 +80,12 @@ SEN_PRIVATE void sen_integer_columns(const sen_integer_weights *w, const uint8_t
     "umlal %Q[outer], %R[outer], %[two], %[x]\n and %[two], %[mask], %[word], ror #16\n" \
     "umlal %Q[inner], %R[inner], %[two], %[x]\n"
 
-static void add_four_rows(const uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
+SEN_INLINE void add_four_rows(const uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
 {
     uint64_t outer = 0, inner = 0;
     uint32_t word, x, two;
     __asm__ volatile(
-        "1: " SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN
-        "cmp %[at], %[end]\n bne 1b\n"
+        "1: " SEN_COLUMNS "cmp %[at], %[end]\n bne 1b\n"
         : [at] "+r"(active), [outer] "+r"(outer), [inner] "+r"(inner), [word] "=&r"(word), [x] "=&r"(x), [two] "=&r"(two)
         : [values] "r"(values), [mask] "r"(0xFF0000FFu), [end] "r"(end)
         : "cc", "memory");
@@ -97,12 +103,12 @@ static void add_four_rows(const uint8_t *values, const sen_active *active, const
 #define SEN_LOAD(place, sum) "ldr r4, [%[sums], #" place "]\n mov " sum ", r4\n"
 #define SEN_STORE(place, sum) "mov r4, " sum "\n str r4, [%[sums], #" place "]\n"
 
-static void add_four_rows(const uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
+SEN_INLINE void add_four_rows(const uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
 {
     __asm__ volatile(
         ".syntax unified\n" SEN_LOAD("0", "r8") SEN_LOAD("4", "r9") SEN_LOAD("8", "r10") SEN_LOAD("12", "r11")
-        "1: " SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN
-        "cmp %[at], %[end]\n bne 1b\n" SEN_STORE("0", "r8") SEN_STORE("4", "r9") SEN_STORE("8", "r10") SEN_STORE("12", "r11")
+        "1: " SEN_COLUMNS "cmp %[at], %[end]\n bne 1b\n"
+        SEN_STORE("0", "r8") SEN_STORE("4", "r9") SEN_STORE("8", "r10") SEN_STORE("12", "r11")
         : [at] "+l"(active)
         : [values] "l"(values), [end] "l"(end), [sums] "l"(sums)
         : "cc", "memory", "r4", "r5", "r6", "r8", "r9", "r10", "r11");
@@ -110,7 +116,7 @@ static void add_four_rows(const uint8_t *values, const sen_active *active, const
 
 #else
 
-static void add_four_rows(const uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
+SEN_INLINE void add_four_rows(const uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
 {
     uint32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
     for (; active != end; active++) {
@@ -128,20 +134,55 @@ static void add_four_rows(const uint8_t *values, const sen_active *active, const
 
 #endif
 
+#if defined(__riscv) && defined(__GNUC__) && !defined(__OPTIMIZE_SIZE__)
+/* The same for eight rows, which fit in the registers; compilers would add sums in another order, in more of them. */
+#define SEN_EIGHT_ROWS
+#define SEN_COLUMN(at) \
+    { \
+        const uint32_t x = (at)->value; \
+        const uint8_t *p = values + (at)->offset, *q = p + step; \
+        a += p[0] * x, b += p[1] * x, c += p[2] * x, d += p[3] * x; \
+        e += q[0] * x, f += q[1] * x, g += q[2] * x, h += q[3] * x; \
+        __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(e), "+r"(f), "+r"(g), "+r"(h) : : "memory"); \
+    }
+
+static __attribute__((noinline)) void add_eight_rows(
+    const uint8_t *values, size_t step, const sen_active *active, const sen_active *end, uint32_t *sums)
+{
+    uint32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3], e = sums[4], f = sums[5], g = sums[6], h = sums[7];
+    for (; active != end; active += 4) {
+        SEN_COLUMN(active)
+        SEN_COLUMN(active + 1)
+        SEN_COLUMN(active + 2)
+        SEN_COLUMN(active + 3)
+    }
+    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
+    sums[4] = e, sums[5] = f, sums[6] = g, sums[7] = h;
+}
+#endif
+
 SEN_PRIVATE void sen_integer_columns(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
     const uint32_t rows = (w->rows + 3) / 4 * 4;
-    uint32_t *const sums = scratch;
-    sen_active *const active = (sen_active *)(void *)(sums + rows);
-    uint32_t column = 0, total = 0, row;
+    const size_t step = 4 * (size_t)w->columns;
+    uint32_t *const sums = scratch, *const last = sums + rows;
+    sen_active *const active = (sen_active *)(void *)last;
+    uint32_t column = 0, total = 0;
     memset(sums, 0, rows * sizeof *sums);
     while (column < w->columns) {
         const uint8_t *values = w->values;
+        uint32_t *sum = sums;
         sen_active *end = sen_find_active(x, w->columns, &column, active, &total);
+        if (end == active)
+            break;
         for (; (end - active) % 8 != 0; end++)
             end->offset = end->value = 0;
-        for (row = 0; row < rows && end != active; row += 4, values += 4 * (size_t)w->columns)
-            add_four_rows(values, active, end, sums + row);
+#ifdef SEN_EIGHT_ROWS
+        for (; last - sum >= 8; sum += 8, values += 2 * step)
+            add_eight_rows(values, step, active, end, sum);
+#endif
+        for (; sum != last; sum += 4, values += step)
+            add_four_rows(values, active, end, sum);
     }
     requantize_sums(w, (const int32_t *)sums, -128 * (int32_t)total, y);
 }

@@ -28,16 +28,28 @@ typedef struct sen_active {
 /* Inputs that are multiplied together: sums of as many products of bytes stay below 2^24. */
 #define SEN_ACTIVE 256u
 
+/* Whether four inputs can be read as a word, the first in its lowest byte, and their address then. */
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && !defined(__AVR__)
+#ifdef __ARM_FEATURE_UNALIGNED
+#define SEN_READS_FOUR(x) 1
+#define SEN_FOUR(x) (x)
+#else
+#define SEN_READS_FOUR(x) ((uintptr_t)(x) % 4 == 0)
+#define SEN_FOUR(x) __builtin_assume_aligned(x, 4)
+#endif
+#endif
+
 /* Nonzero inputs from column `*first` on, with offsets of 4 for each column: up to SEN_ACTIVE. Returns their end; `*first` is the
  * first column that is not among them, and `*total` grows by their sum. */
 SEN_INLINE sen_active *sen_find_active(const uint8_t *x, uint32_t columns, uint32_t *first, sen_active *active, uint32_t *total)
 {
     const sen_active *const end = active + SEN_ACTIVE;
     uint32_t column = *first, sum = *total;
-#if defined(__ARM_FEATURE_UNALIGNED) && !defined(__ARM_BIG_ENDIAN)
-    for (; column + 4 <= columns && active + 4 <= end; column += 4) {
+#ifdef SEN_READS_FOUR
+    const uint32_t stop = SEN_READS_FOUR(x + column) ? columns : 0;
+    for (; column + 4 <= stop && active + 4 <= end; column += 4) {
         uint32_t four, offset = 4 * column;
-        memcpy(&four, x + column, sizeof four);
+        memcpy(&four, SEN_FOUR(x + column), sizeof four);
         for (; four; four >>= 8, offset += 4) {
             const uint32_t value = four & 255u;
             if (value) {
