@@ -34,17 +34,22 @@ CHECKPOINTS = Path(__file__).parents[2] / "examples/checkpoints"
 EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@given(seed=st.integers(0, 2**32 - 1), granularity=st.sampled_from(["channel", "tensor"]), spiking=st.none() | SPIKING)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    granularity=st.sampled_from(["channel", "tensor"]),
+    spiking=st.none() | SPIKING,
+    simd=st.sampled_from(["none", "dsp"]),
+)
 @EXAMPLES
 def test_outputs_equal_the_reference_to_the_bit(
-    seed: int, granularity: str, spiking: dict[str, object] | None, tmp_path_factory: pytest.TempPathFactory
+    seed: int, granularity: str, spiking: dict[str, object] | None, simd: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     rng = np.random.default_rng(seed)
     network = random_network(rng, kinds=KINDS, spiking=spiking is not None, **(spiking or {}))
     x = random_input(rng, network, 20)
     network = quantized(network, x, granularity)
     x = random_input(rng, network, 20)
-    session = engine.load(export(network).write(tmp_path_factory.mktemp("net")), flags=CHECKED)
+    session = engine.load(export(network, simd=simd).write(tmp_path_factory.mktemp("net")), flags=CHECKED)
     *hidden, expected = integer.trace(network, x)
     values = session.run_all(x)
     np.testing.assert_array_equal(values["output"], expected)
