@@ -1,6 +1,7 @@
 """Integer-only kernels on the processors that they are written for: every product equals the reference to the bit."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from sen_edge.passes.quantize import to_int8
 from sen_exporters.c.exporter import CExporter, COptions
 from sen_exporters.c.integer import lower_integers
+from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
@@ -39,6 +41,13 @@ def _network(rng: np.random.Generator, weight: WeightOperator, low: float) -> Ne
     return to_int8(Network((Layer(weight, bias, Relu()), last), metadata=metadata), x.astype(np.float32))
 
 
+def _plain(network: Network) -> Network:
+    """The same with outputs of ReLU whose smallest value is not stored as 0."""
+    grids = (Grid(layer.grid.scale, -100) for layer in network.layers if layer.grid)
+    layers = (replace(layer, neuron=Relu(), grid=grid) for layer, grid in zip(network.layers, grids, strict=True))
+    return replace(network, layers=tuple(layers))
+
+
 def networks() -> Mapping[str, tuple[Network, str]]:
     """Networks by name, with the option `simd`; together they use every kernel."""
     rng = np.random.default_rng(0)
@@ -49,13 +58,14 @@ def networks() -> Mapping[str, tuple[Network, str]]:
         "source": (_network(rng, Sparse.from_dense(_drawn(rng, shape, 0.1)), 0), "none"),
         "blocks": (_network(rng, Sparse.from_dense(_drawn(rng, shape, 0.02), (1, 4)), 0), "none"),
         "low_rank": (_network(rng, low_rank, -1), "dsp"),
+        "plain": (_plain(_network(rng, Sparse.from_dense(_drawn(rng, shape, 0.02)), 0)), "none"),
     }
 
 
 def test_the_networks_use_every_kernel() -> None:
     programs = [lower_integers(network, "net", simd=simd) for network, simd in networks().values()]
     kernels = {weights.kernel.removeprefix("sen_integer_") for each in programs for weights in each.weights}
-    assert kernels == {"columns", "pairs", "source", "source4"}
+    assert kernels == {"columns", "pairs", "source", "source4", "dense", "sparse"}
 
 
 @pytest.mark.cross

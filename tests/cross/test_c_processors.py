@@ -18,6 +18,7 @@ from sen_exporters.c.program import lower_network
 from sen_runtime.ir.network import Network
 from tests.cross import forms, harness
 from tests.cross.harness import AVR, BIG_ENDIAN, EXPORTED_ONLY, HERE, STRICT, TARGETS, Target
+from tests.cross.test_c_integer_kernels import networks as integer_kernels
 
 LITTLE_ENDIAN = {**TARGETS, **EXPORTED_ONLY}
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
@@ -103,6 +104,7 @@ def single_exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_the_networks_hold_every_form() -> None:
     networks = (*forms.every_form().values(), *forms.single_forms().values())
     programs = [(lower_integers if network.input_grid else lower_network)(network, "net") for network in networks]
+    programs += [lower_integers(network, "net", simd=simd) for network, simd in integer_kernels().values()]
     conditional = (names for each in programs for names in each.conditional_functions.values())
     functions = (names for each in programs for names in (each.functions, each.expanded_functions))
     held = closure({name for names in (*functions, *conditional) for name in names})
