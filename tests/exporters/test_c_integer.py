@@ -23,7 +23,7 @@ from sen_runtime.engines.litert import ENGINE as LITERT
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.standardization import Standardization
 from tests.engines.test_integer import KINDS, SPIKING, quantized
-from tests.support.c_exports import STRICT, assert_flash, export
+from tests.support.c_exports import STRICT, assert_flash, compile_and_run, export
 from tests.support.networks import random_input, random_network
 from tests.support.scalings import scaled
 
@@ -173,3 +173,14 @@ def test_shipped_networks_are_within_one_step_of_litert(name: str, tmp_path: Pat
     expected = LITERT.load(TfliteExporter().export(network, TfliteOptions()).main).run(x)
     steps = np.rint(np.abs(actual - expected) / network.layers[-1].grid.scale)
     assert steps.max() <= 1 and np.mean(steps > 0) < (0.001 if name == "mlp" else 0.05)
+
+
+@pytest.mark.parametrize("spiking", [False, True], ids=["perceptron", "spiking"])
+def test_the_self_test_stays_within_its_arrays(spiking: bool, tmp_path: Path) -> None:
+    """The inputs and outputs, which kernels read and write in place, and the arena have no bytes to spare."""
+    folder = export(small(spiking=spiking)).write(tmp_path).parent
+    flags = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    assert compile_and_run(tmp_path, folder / "net.c", folder / "net_selftest.c", flags=flags) == 0
+    test = folder / "net_selftest.c"
+    test.write_text(test.read_text().replace("y[output] != golden", "y[output] == golden"))
+    assert compile_and_run(tmp_path, folder / "net.c", test, flags=flags) == 1
