@@ -22,6 +22,8 @@ Simd: TypeAlias = Literal["none", "dsp"]
 
 #: From this shift on, the upper half of a product of 64 bits gives the value, rounding included.
 UPPER_SHIFT = 33
+#: Kernels for any product.
+PLAIN = ("sen_integer_dense", "sen_integer_sparse")
 #: Limits of a sum, and of that of an odd row of `sen_integer_pairs`.
 SUM_LIMIT, ODD_LIMIT = 1 << 31, 1 << 23
 
@@ -148,19 +150,34 @@ def _blocks(matrix: Sparse, place: Place, part: str) -> Members:
 def _weights(product: Product, place: Place, part: str, kernel: str, storage: Members) -> Weights:
     """A `sen_integer_weights` with the members that every storage has and those of `storage`."""
     rows, columns = product.matrix.shape
-    is_plain = kernel in ("sen_integer_dense", "sen_integer_sparse")
-    prescale = 0 if is_plain else product.prescale
-    assert prescale is not None  # `takes_upper_half`
-    shift = product.shift if is_plain else product.shift + prescale - UPPER_SHIFT
     members: Members = {
         "rows": rows,
         "columns": columns,
         **storage,
-        "bias": place.constant(f"{part}_bias", product.bias, "bias in steps of the product"),
-        "multiplier": place.constant(f"{part}_multiplier", product.multiplier, "factor of sums, times 2^shift"),
-        "shift": place.constant(f"{part}_shift", shift.astype(np.uint8), "its shift"),
+        **(_rows if kernel in PLAIN else _scaled_rows)(product, place, part),
         "zero": product.zero,
-        "low": product.low,
-        **({"prescale": prescale} if prescale else {}),
     }
     return Weights(f"{place.name}_{part}", kernel, members)
+
+
+def _rows(product: Product, place: Place, part: str) -> Members:
+    """How sums become values, for any product."""
+    return {
+        "bias": place.constant(f"{part}_bias", product.bias, "bias in steps of the product"),
+        "multiplier": place.constant(f"{part}_multiplier", product.multiplier, "factor of sums, times 2^shift"),
+        "shift": place.constant(f"{part}_shift", product.shift, "its shift"),
+        "low": product.low,
+    }
+
+
+def _scaled_rows(product: Product, place: Place, part: str) -> Members:
+    """The same for `requantize_sums` of integer_sums.h."""
+    prescale = product.prescale
+    assert prescale is not None  # `takes_upper_half`
+    both = np.column_stack([product.bias, product.multiplier])
+    shift = (product.shift + prescale - UPPER_SHIFT).astype(np.uint8)
+    return {
+        "bias_multiplier": place.constant(f"{part}_bias_multiplier", both, "bias, and factor of sums times 2^shift"),
+        "shift": place.constant(f"{part}_shift", shift, "its shift, less 33"),
+        **({"prescale": prescale} if prescale else {}),
+    }

@@ -29,7 +29,10 @@ struct sen_integer_weights {
     const int32_t *exponent; /* 31 - shift; of images, as the next one */
     int32_t max_exponent;
     int32_t zero, low;     /* of the output: stored value of 0, min value */
-    uint32_t prescale;     /* of integer_sums.h: sums are multiplied by 2^prescale; then `shift` is 33 less */
+    /* Of integer_sums.h: bias and multiplier of each row in turn, instead of the arrays above; sums are multiplied by 2^prescale,
+     * and `shift` is 33 less then. */
+    const int32_t *bias_multiplier;
+    uint32_t prescale;
     /* Blocks, as in sen_weights; of int4 weights the steps of their groups: */
     const void *indices;
     const void *starts;

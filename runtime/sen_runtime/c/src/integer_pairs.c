@@ -4,9 +4,9 @@
 #include "integer_sums.h"
 
 /* export: sen_integer_pairs, needs integer_sums */
-/* Adds the products of four rows with the pairs of inputs `at`. Halves of a word are 256 times a weight of an odd row plus one of
+/* Sums of the products of four rows with the pairs of inputs `at`, less `offset` where weights are stored plus 128. Halves of a word are 256 times a weight of an odd row plus one of
  * an even row, and so are the sums of their products. Returns the end of the weights. */
-static const uint8_t *add_pairs(const uint8_t *values, const uint32_t *at, const uint32_t *end, int32_t *sums)
+static const uint8_t *add_pairs(const uint8_t *values, const uint32_t *at, const uint32_t *end, int32_t offset, int32_t *sums)
 {
     int32_t even0 = 0, both0 = 0, even1 = 0, both1 = 0;
 #ifdef SEN_DSP
@@ -32,9 +32,9 @@ static const uint8_t *add_pairs(const uint8_t *values, const uint32_t *at, const
         both1 += 256 * (odd[5] * a + odd[7] * b) + values[4] * a + values[6] * b;
     }
 #endif
-    sums[0] = even0;
+    sums[0] = even0 - offset;
     sums[1] = (int32_t)((uint32_t)both0 - (uint32_t)even0) >> 8;
-    sums[2] = even1;
+    sums[2] = even1 - offset;
     sums[3] = (int32_t)((uint32_t)both1 - (uint32_t)even1) >> 8;
     return values;
 }
@@ -51,11 +51,8 @@ SEN_PRIVATE void sen_integer_pairs(const sen_integer_weights *w, const uint8_t *
         *pair = a | b << 16;
         total += a + b;
     }
-    for (row = 0; row < rows; row += 4) {
-        values = add_pairs(values, pairs, end, sums + row);
-        sums[row] -= 128 * (int32_t)total;
-        sums[row + 2] -= 128 * (int32_t)total;
-    }
+    for (row = 0; row < rows; row += 4)
+        values = add_pairs(values, pairs, end, 128 * (int32_t)total, sums + row);
     requantize_sums(w, sums, 0, y);
 }
 /* end */

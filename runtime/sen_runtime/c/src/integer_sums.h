@@ -90,35 +90,61 @@ SEN_INLINE int32_t sen_upper_half(int32_t a, int32_t b)
 }
 
 /* y = values of sums, to each of which `added` and the bias of its row are added. */
-SEN_INLINE void requantize_sums(const sen_integer_weights *w, const int32_t *sums, int32_t added, uint8_t *y)
+static void requantize_sums(const sen_integer_weights *w, const int32_t *sums, int32_t added, uint8_t *y)
 {
-    const int32_t *bias = w->bias, *multiplier = w->multiplier;
-    const uint8_t *shift = w->shift;
+    const int32_t *row = w->bias_multiplier;
+    const uint8_t *shift = w->shift, *const end = y + w->rows;
     const uint32_t prescale = w->prescale;
-    uint32_t rows = w->rows;
+    const int32_t half = 2 * w->zero + 1; /* twice: the value is rounded after `zero` is added */
 #ifdef SEN_HELIUM
-    const int32_t zero = w->zero;
+    const uint32x4_t first = vidupq_n_u32(0, 8), second = vaddq_n_u32(first, 4);
     __asm__ volatile(
         "vmov.i32 q2, #0\n vmov.i32 q3, #255\n dlstp.32 lr, %[rows]\n"
-        "1: vldrw.32 q0, [%[sums]], #16\n vldrw.32 q1, [%[bias]], #16\n vadd.i32 q0, q0, q1\n vadd.i32 q0, q0, %[added]\n"
-        "vshl.s32 q0, %[prescale]\n vldrw.32 q1, [%[multiplier]], #16\n vmulh.s32 q0, q0, q1\n"
-        "vldrb.u32 q1, [%[shift]], #4\n vmvn q1, q1\n vrshl.s32 q0, q0, q1\n vadd.i32 q0, q0, %[zero]\n"
+        "1: vldrw.32 q0, [%[sums]], #16\n vldrw.32 q1, [%[row], %q[first]]\n vadd.i32 q0, q0, q1\n vadd.i32 q0, q0, %[added]\n"
+        "vshl.s32 q0, %[prescale]\n vldrw.32 q1, [%[row], %q[second]]\n vmulh.s32 q0, q0, q1\n adds %[row], #32\n"
+        "vldrb.u32 q1, [%[shift]], #4\n vneg.s32 q1, q1\n vshl.s32 q0, q0, q1\n vadd.i32 q0, q0, %[half]\n vshr.s32 q0, q0, #1\n"
         "vmax.s32 q0, q0, q2\n vmin.s32 q0, q0, q3\n vstrb.32 q0, [%[y]], #4\n letp lr, 1b\n"
-        : [sums] "+r"(sums), [bias] "+r"(bias), [multiplier] "+r"(multiplier), [shift] "+l"(shift), [y] "+l"(y)
-        : [rows] "r"(rows), [added] "r"(added), [prescale] "r"(prescale), [zero] "r"(zero)
+        : [sums] "+r"(sums), [row] "+l"(row), [shift] "+l"(shift), [y] "+l"(y)
+        : [rows] "r"(end - y), [added] "r"(added), [prescale] "r"(prescale), [half] "r"(half), [first] "w"(first), [second] "w"(second)
         : "cc", "memory", "lr", "q0", "q1", "q2", "q3");
+#elif defined(SEN_THUMB2)
+    int32_t value, bias, multiplier;
+    if (y == end)
+        return;
+    __asm__ volatile(
+        "1: ldr %[value], [%[sums]], #4\n ldrd %[bias], %[multiplier], [%[row]], #8\n add %[value], %[added]\n add %[value], %[bias]\n"
+        "lsl %[value], %[prescale]\n smull %[bias], %[value], %[value], %[multiplier]\n ldrb %[bias], [%[shift]], #1\n"
+        "asr %[value], %[bias]\n add %[value], %[half]\n asr %[value], #1\n usat %[value], #8, %[value]\n"
+        "strb %[value], [%[y]], #1\n cmp %[y], %[end]\n bne 1b\n"
+        : [sums] "+r"(sums), [row] "+r"(row), [shift] "+r"(shift), [y] "+r"(y), [value] "=&r"(value), [bias] "=&r"(bias),
+          [multiplier] "=&r"(multiplier)
+        : [added] "r"(added), [prescale] "r"(prescale), [half] "r"(half), [end] "r"(end)
+        : "cc", "memory");
+#elif defined(SEN_THUMB1)
+    const uint32_t high[6] = {
+        (uint32_t)added, prescale, (uint32_t)(uintptr_t)shift, (uint32_t)half, (uint32_t)(uintptr_t)y, (uint32_t)(uintptr_t)end};
+    const uint32_t *part = high; /* to be copied; then a part of the product, which is that of sen_upper_half */
+    if (y == end)
+        return;
+    __asm__ volatile(
+        ".syntax unified\n ldmia %[part]!, {r2, r3, r4, r5}\n mov r8, r2\n mov r9, r3\n mov r10, r4\n mov r11, r5\n"
+        "ldmia %[part]!, {r2, r3}\n mov r12, r2\n mov lr, r3\n"
+        "1: ldmia %[sums]!, {r3}\n ldmia %[row]!, {r4, r5}\n adds r3, r3, r4\n add r3, r8\n mov r4, r9\n lsls r3, r4\n"
+        "uxth r4, r3\n asrs r3, r3, #16\n uxth %[part], r5\n asrs r5, r5, #16\n movs r2, r4\n muls r2, %[part]\n"
+        "lsrs r2, r2, #16\n muls %[part], r3\n adds r2, r2, %[part]\n muls r3, r5\n muls r4, r5\n"
+        "asrs %[part], r2, #16\n adds r3, r3, %[part]\n uxth r2, r2\n adds r2, r2, r4\n asrs r2, r2, #16\n adds r3, r3, r2\n"
+        "mov r2, r10\n ldrb r4, [r2]\n adds r2, #1\n mov r10, r2\n asrs r3, r4\n add r3, r11\n asrs r3, r3, #1\n"
+        "cmp r3, #255\n bls 2f\n asrs r3, r3, #31\n mvns r3, r3\n"
+        "2: mov r2, r12\n strb r3, [r2]\n adds r2, #1\n mov r12, r2\n cmp r2, lr\n bne 1b\n"
+        : [sums] "+l"(sums), [row] "+l"(row), [part] "+l"(part)
+        :
+        : "cc", "memory", "r2", "r3", "r4", "r5", "r8", "r9", "r10", "r11", "r12", "lr");
 #else
-    const int32_t half = 2 * w->zero + 1;
-    for (; rows > 0; rows--) {
-        const uint32_t sum = (uint32_t)(*sums++ + added + *bias++) << prescale;
-        const int32_t value = ((sen_upper_half((int32_t)sum, *multiplier++) >> *shift++) + half) >> 1;
-#ifdef SEN_DSP
-        uint32_t clipped;
-        __asm__("usat %0, #8, %1" : "=r"(clipped) : "r"(value));
-        *y++ = (uint8_t)clipped;
-#else
+    while (y != end) {
+        const int32_t bias = *row++, multiplier = *row++;
+        const uint32_t sum = (uint32_t)(*sums++ + added + bias) << prescale;
+        const int32_t value = ((sen_upper_half((int32_t)sum, multiplier) >> *shift++) + half) >> 1;
         *y++ = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-#endif
     }
 #endif
 }
