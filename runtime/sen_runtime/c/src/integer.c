@@ -61,37 +61,72 @@ SEN_PRIVATE void sen_integer_quantize(const float *x, uint32_t n, float inverse_
 /* end */
 
 /* export: sen_integer_integrate, needs integer_types */
-SEN_INLINE int32_t clip_membrane(int32_t value, int32_t zero)
+/* `steps` steps of one neuron; returns the sum of the factors of its spikes. One function for each reset. */
+typedef int32_t sen_lif_steps(
+    const sen_integer_lif *neuron, int32_t current, const int32_t *factors, uint32_t steps, int16_t *membrane);
+
+/* A membrane between its limits; so is a membrane that has decayed. */
+#define SEN_DECAYED(u) (((u) * decay + 16384) >> 15)
+#define SEN_CLIPPED(u) ((u) > high ? high : (u) < low ? low : (u))
+
+static int32_t reset_by_subtraction(
+    const sen_integer_lif *neuron, int32_t current, const int32_t *factors, uint32_t steps, int16_t *membrane)
 {
-    return value < -zero ? -zero : value > 255 - zero ? 255 - zero : value;
+    const int32_t threshold = neuron->threshold, decay = neuron->decay, low = -neuron->zero, high = 255 - neuron->zero;
+    int32_t u = *membrane, sum = 0;
+    for (; steps > 0; steps--, factors++) {
+        int32_t after = SEN_DECAYED(u) + current;
+        after = after > high ? high : after;
+        if (u > threshold)
+            after -= threshold;
+        u = after < low ? low : after;
+        if (u > threshold)
+            sum += *factors;
+    }
+    *membrane = (int16_t)u;
+    return sum;
 }
 
-static int32_t integer_membrane_after(const sen_integer_lif *neuron, int32_t before, int32_t current)
+static int32_t reset_to_zero(
+    const sen_integer_lif *neuron, int32_t current, const int32_t *factors, uint32_t steps, int16_t *membrane)
 {
-    const int32_t reset = before > neuron->threshold ? neuron->threshold : 0;
-    int32_t after;
-    if (neuron->reset == SEN_RESET_BEFORE_DECAY)
-        before = clip_membrane(before - reset, neuron->zero);
-    after = (before * neuron->decay + (1 << 14)) >> 15;
-    if (neuron->reset == SEN_RESET_ZERO && reset)
-        after = 0;
-    after = clip_membrane(after + current, neuron->zero);
-    return neuron->reset == SEN_RESET_SUBTRACT ? clip_membrane(after - reset, neuron->zero) : after;
+    const int32_t threshold = neuron->threshold, decay = neuron->decay, low = -neuron->zero, high = 255 - neuron->zero;
+    int32_t u = *membrane, sum = 0;
+    for (; steps > 0; steps--, factors++) {
+        const int32_t after = (u > threshold ? 0 : SEN_DECAYED(u)) + current;
+        u = SEN_CLIPPED(after);
+        if (u > threshold)
+            sum += *factors;
+    }
+    *membrane = (int16_t)u;
+    return sum;
+}
+
+static int32_t reset_before_decay(
+    const sen_integer_lif *neuron, int32_t current, const int32_t *factors, uint32_t steps, int16_t *membrane)
+{
+    const int32_t threshold = neuron->threshold, decay = neuron->decay, low = -neuron->zero, high = 255 - neuron->zero;
+    int32_t u = *membrane, sum = 0;
+    for (; steps > 0; steps--, factors++) {
+        const int32_t before = u > threshold ? u - threshold : u, after = SEN_DECAYED(before) + current;
+        u = SEN_CLIPPED(after);
+        if (u > threshold)
+            sum += *factors;
+    }
+    *membrane = (int16_t)u;
+    return sum;
 }
 
 SEN_PRIVATE void sen_integer_integrate(
     const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
     int16_t *membrane, uint8_t *total)
 {
-    uint32_t i, t;
+    sen_lif_steps *const run = neuron->reset == SEN_RESET_SUBTRACT ? reset_by_subtraction
+                               : neuron->reset == SEN_RESET_ZERO   ? reset_to_zero
+                                                                   : reset_before_decay;
+    uint32_t i;
     for (i = 0; i < n; i++) {
-        int32_t sum = 0, u = membrane[i];
-        for (t = 0; t < steps; t++) {
-            u = integer_membrane_after(neuron, u, current[i] - neuron->zero);
-            if (u > neuron->threshold)
-                sum += factors[t];
-        }
-        membrane[i] = (int16_t)u;
+        const int32_t sum = run(neuron, current[i] - neuron->zero, factors, steps, membrane + i);
         total[i] = (uint8_t)(sum > 255 ? 255 : sum);
     }
 }

@@ -63,7 +63,8 @@ typedef struct sen_operation {
 } sen_operation;
 
 /* A spike in the vector that the next layer reads, whose step is 1/64. */
-#define SEN_STORED_SPIKE 64
+#define SEN_SPIKE_BITS 6
+#define SEN_STORED_SPIKE (1 << SEN_SPIKE_BITS)
 
 /* Parameters of Lif neurons, in steps of the grid of their membranes. */
 typedef struct sen_integer_lif {

@@ -112,7 +112,7 @@ SEN_PRIVATE int sen_integer_advance(const sen_integer_network *network, const se
     }
     factor = network->factors[*clock];
     for (i = 0; i < n; i++) {
-        const int32_t term = (factor * (arriving[i] - zero) + SEN_STORED_SPIKE / 2) / SEN_STORED_SPIKE;
+        const int32_t term = (factor * (arriving[i] - zero) + SEN_STORED_SPIKE / 2) >> SEN_SPIKE_BITS;
         const int32_t sum = weighted[i] + (term > 0 ? term : 0);
         weighted[i] = (uint8_t)(sum < 255 ? sum : 255);
     }
