@@ -79,6 +79,7 @@ def every_form() -> dict[str, Network]:
         "sigmoid": _scaled("sigmoid", spiking=True, readout="spike_count"),
         **{coding: _coded(coding) for coding in ("rate", "delta")},
         "integers": _integers(),
+        "int4": _int4(),
         "integers_spiking": _integers(spiking=True, input_coding="spikes"),
     }
 
@@ -91,6 +92,13 @@ def _integers(**given: Any) -> Network:
     layers = [part.layers[0] for part in parts] + [parts[0].layers[1]]
     network = replace(parts[0], layers=tuple(layers))
     return to_int8(network, random_input(rng, network, 64))
+
+
+def _int4() -> Network:
+    """More than two groups of columns, and more rows than a word has."""
+    rng = np.random.default_rng(0)
+    network = random_network(rng, kinds=("dense",), sizes=(130, WIDTH + 1, 4))
+    return to_int8(network, random_input(rng, network, 64), bits=4)
 
 
 def _coded(coding: str) -> Network:

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sen_edge.data import datasets
+from sen_edge.errors import DataError
 from sen_edge.model.model import load
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8
@@ -58,6 +59,27 @@ def test_outputs_equal_the_reference_to_the_bit(
     if not network.coding.is_binary:
         x = (30 * (x - np.float32(0.5))).astype(np.float32)
         np.testing.assert_array_equal(session.run(x), integer.run(network, x))
+
+
+@given(seed=st.integers(0, 2**32 - 1), spiking=st.none() | SPIKING)
+@EXAMPLES
+def test_int4_equals_the_reference_to_the_bit(
+    seed: int, spiking: dict[str, object] | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = tuple(int(n) for n in rng.choice([1, 7, 8, 17, 63, 64, 65, 130, 200], rng.integers(2, 4)))
+    network = random_network(rng, kinds=("dense",), sizes=sizes, spiking=spiking is not None, **(spiking or {}))
+    x = random_input(rng, network, 40)
+    try:
+        network = to_int8(network, x, bits=4)
+    except DataError:  # a layer that gives zeros only
+        return
+    artifact = export(network)
+    assert "sen_integer_int4_columns" in artifact.main.decode()
+    session = engine.load(artifact.write(tmp_path_factory.mktemp("net")), flags=CHECKED)
+    x = random_input(rng, network, 20)
+    for inputs in (x, x * (rng.random(x.shape) < 0.2).astype(np.float32), np.ones_like(x)):
+        np.testing.assert_array_equal(session.run(inputs), integer.run(network, inputs))
 
 
 @pytest.mark.parametrize("activation", ["none", "sigmoid"])

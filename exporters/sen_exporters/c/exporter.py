@@ -63,6 +63,7 @@ class CExporter(Exporter):
 
     name = "c"
     suffixes = (".c",)
+    int4_dtypes = ("int4",)
     Options = COptions
     uses_batch_size = False
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_exporters.c import layouts
+from sen_exporters.c import integer_int4, layouts
 from sen_exporters.c.memory import dtype
 from sen_exporters.c.weights import Members, Place, Weights
 from sen_runtime import integer
@@ -16,7 +16,7 @@ from sen_runtime.format.records import block_columns
 from sen_runtime.integer import bias_steps, product_factor, zero_of
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.operators import Dense, Sparse
+from sen_runtime.ir.operators import Dense, Int4, Sparse
 
 Simd: TypeAlias = Literal["none", "dsp"]
 
@@ -102,6 +102,9 @@ def lower_matrix(product: Product, place: Place, part: str, simd: Simd) -> tuple
             return _by_source(product, place, part, "sen_integer_source4", layouts.blocks(w)), layouts.sums_bytes(rows)
         stored, scratch = layouts.single(w), layouts.active_bytes(columns)
         return _by_source(product, place, part, "sen_integer_source", stored), layouts.sums_bytes(rows) + scratch
+    if isinstance(product.matrix, Int4):
+        storage, scratch = _int4(product.matrix, place, part)
+        return _weights(product, place, part, "sen_integer_int4_columns", storage), scratch
     if simd == "dsp" and not product.has_zeros and _is_narrow(w):
         kernel, values, scratch = "sen_integer_pairs", layouts.pairs(w), layouts.pairs_bytes(columns)
     else:
@@ -129,10 +132,19 @@ def _by_source(product: Product, place: Place, part: str, kernel: str, stored: l
 
 
 def _plain(product: Product, place: Place, part: str) -> Weights:
-    """The kernels in rows, for any product."""
+    """The kernels in rows, for any product; of int8 weights."""
     if isinstance(product.matrix, Sparse):
         return _weights(product, place, part, "sen_integer_sparse", _blocks(product.matrix, place, part))
     return _dense(product, place, part, "sen_integer_dense", product.matrix.w)
+
+
+def _int4(matrix: Int4, place: Place, part: str) -> tuple[Members, int]:
+    numbers, steps = integer_int4.words(matrix)
+    members: Members = {
+        "values": place.constant(f"{part}_values", numbers, f"{part}: numbers of 4 bits of eight rows"),
+        "indices": place.constant(f"{part}_steps", steps, "steps of 4 bits of 64 columns of eight rows"),
+    }
+    return members, integer_int4.scratch_bytes(*matrix.shape)
 
 
 def _blocks(matrix: Sparse, place: Place, part: str) -> Members:

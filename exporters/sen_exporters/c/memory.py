@@ -91,6 +91,8 @@ def literals(values: Array) -> Iterable[str]:
         return map(number, values)
     if values.dtype == np.float16:
         return (f"0x{bits:04x}" for bits in values.view(np.uint16).tolist())
+    if values.dtype == np.uint32:
+        return (f"0x{word:08x}u" for word in values.tolist())
     return map(str, values.tolist())
 
 

@@ -48,7 +48,8 @@ class IntegerCSession(ArenaSession):
         y = np.empty((len(rows), self._n_out), np.float32)
         stored = np.empty(self._n_out, np.uint8)
         for row, out in zip(rows, y):
-            self._infer(self._arena.ctypes.data, self._store(row).ctypes.data, stored.ctypes.data)
+            inputs = self._store(row)  # a name keeps it until the call has returned
+            self._infer(self._arena.ctypes.data, inputs.ctypes.data, stored.ctypes.data)
             self._dequantize(stored.ctypes.data, out.ctypes.data)
         return y
 
@@ -63,7 +64,8 @@ class IntegerCSession(ArenaSession):
         self._restart(self._arena.ctypes.data)
 
     def _step(self, row: Float32Array) -> Array:
-        self._advance(self._arena.ctypes.data, self._store(row).ctypes.data)
+        inputs = self._store(row)
+        self._advance(self._arena.ctypes.data, inputs.ctypes.data)
         return self._layer_output(self._n_layers - 1) if self.timesteps else np.empty(0, np.float32)
 
     def _layer_output(self, index: int) -> Array:

@@ -1,4 +1,4 @@
-/* Products of int4 matrices in networks whose activations are int8, in standard C. */
+/* Products of int4 matrices of images in networks whose activations are int8, in standard C: the reference. */
 #include "integer.h"
 
 void sen_integer_int4(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
