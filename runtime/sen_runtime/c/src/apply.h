@@ -33,7 +33,7 @@ static void apply(
     for (index = 0; index < layer->term_count; index++) {
         const sen_weights *w = layer->terms[index].first, *second = layer->terms[index].second;
         prepare(network, work, x, w, &input);
-        if (second) {
+        if (second != NULL) {
             float *inner = work + network->inner;
             w->multiply(w, &input, NULL, 0, inner);
             prepare(network, work, inner, second, &input);

@@ -11,10 +11,10 @@
  * rest. Beyond 2^24 a float has no rest, and the power of any base but 1 is 0 or infinite. */
 static float half_power(float base, float exponent)
 {
-    const float half = exponent / 2;
+    const float half = exponent / 2.0f;
     uint32_t whole = half < 16777216.0f ? (uint32_t)half : 16777216u;
     float rest = half < 16777216.0f ? half - (float)whole : 0.0f;
-    float power = 1, square = base, root = base;
+    float power = 1.0f, square = base, root = base;
     int digits;
     for (; whole; whole >>= 1) {
         if (whole & 1u)
@@ -23,10 +23,10 @@ static float half_power(float base, float exponent)
     }
     for (digits = 0; rest > 0 && digits < 24; digits++) {
         root = sqrtf(root);
-        rest *= 2;
+        rest *= 2.0f;
         if (rest >= 1) {
             power *= root;
-            rest -= 1;
+            rest -= 1.0f;
         }
     }
     return power;
@@ -36,7 +36,7 @@ SEN_PRIVATE float sen_weight(const sen_weights *w, uint32_t target, uint32_t sou
 {
     const uint32_t dimensions = w->dimensions;
     const float least = w->min_distance * w->min_distance;
-    float squared = 0;
+    float squared = 0.0f;
     uint32_t k;
     for (k = 0; k < dimensions; k++) {
         const float difference = sen_value(w->target, w->target_dtype, (size_t)target * dimensions + k)
@@ -57,7 +57,7 @@ SEN_PRIVATE void sen_coordinates(const sen_weights *w, const sen_input *x, const
 {
     uint32_t i, j;
     for (i = 0; i < w->rows; i++) {
-        float sum = 0;
+        float sum = 0.0f;
         for (j = 0; j < w->columns; j++)
             if (x->values[j] != 0)
                 sum += sen_weight(w, i, j) * x->values[j];

@@ -10,7 +10,7 @@ SEN_PRIVATE void sen_dense_reference(const sen_weights *w, const sen_input *x, c
 {
     uint32_t i, j;
     for (i = 0; i < w->rows; i++) {
-        float sum = 0;
+        float sum = 0.0f;
         for (j = 0; j < w->columns; j++)
             sum += sen_value(w->values, w->dtype, (size_t)i * w->columns + j) * x->values[j];
         y[i] = sen_finish(addend, is_relu, i, sen_scale(w, i) * sum);

@@ -175,8 +175,10 @@ SEN_PRIVATE void sen_integer_columns(const sen_integer_weights *w, const uint8_t
         sen_active *end = sen_find_active(x, w->columns, &column, active, &total);
         if (end == active)
             break;
-        for (; (end - active) % 8 != 0; end++)
-            end->offset = end->value = 0;
+        for (; (end - active) % 8 != 0; end++) {
+            end->value = 0;
+            end->offset = 0;
+        }
 #ifdef SEN_EIGHT_ROWS
         for (; last - sum >= 8; sum += 8, values += 2 * step)
             add_eight_rows(values, step, active, end, sum);

@@ -49,7 +49,7 @@ SEN_PRIVATE void sen_integrate_constant(
 {
     uint32_t i, t;
     for (i = 0; i < n; i++) {
-        float sum = 0, u = membrane[i];
+        float sum = 0.0f, u = membrane[i];
         for (t = 0; t < steps; t++) {
             u = membrane_after(neuron, u, current[i]);
             if (u > neuron->threshold)

@@ -26,7 +26,7 @@ SEN_PRIVATE void sen_restore(float *y, const float *mean, const float *std, uint
  * expf, because a microcontroller may have no libm, and newlib's computes in double. */
 static float sen_exp(float x)
 {
-    float r, series = 1, power;
+    float r, series = 1.0f, power;
     int32_t n, k;
     uint32_t bits;
     if (!(x > -87.0f))
@@ -34,7 +34,7 @@ static float sen_exp(float x)
     n = (int32_t)(x * 1.44269504f - 0.5f);
     r = x - (float)n * 0.693359375f + (float)n * 2.12194440e-4f;
     for (k = 7; k > 0; k--)
-        series = 1 + series * r / (float)k;
+        series = 1.0f + series * r / (float)k;
     bits = (uint32_t)(n + 127) << 23;
     memcpy(&power, &bits, sizeof power);
     return series * power;
@@ -44,7 +44,7 @@ static float sen_exp(float x)
 /* export: sen_softmax, needs sen_exp */
 SEN_PRIVATE void sen_softmax(float *y, uint32_t n)
 {
-    float largest = y[0], sum = 0;
+    float largest = y[0], sum = 0.0f;
     uint32_t i;
     for (i = 1; i < n; i++)
         largest = y[i] > largest ? y[i] : largest;

@@ -16,7 +16,7 @@ SEN_PRIVATE void sen_sparse_reference(const sen_weights *w, const sen_input *x, 
     for (row = 0; row < w->rows; row++) {
         const uint32_t r = row / rows;
         int32_t at;
-        float sum = 0;
+        float sum = 0.0f;
         for (at = w->starts[r]; at < w->starts[r + 1]; at++) {
             /* a block at the right edge may reach beyond the matrix; its values there are 0 */
             const uint32_t column = block_column(w, at) * width;
@@ -39,7 +39,7 @@ SEN_PRIVATE void sen_sparse_f32(const sen_weights *w, const sen_input *x, const 
     int32_t at = 0;
     for (r = 0; r < w->rows; r++) {
         const int32_t end = w->starts[r + 1];
-        float a = 0, b = 0, c = 0, d = 0;
+        float a = 0.0f, b = 0.0f, c = 0.0f, d = 0.0f;
         for (; at + 4 <= end; at += 4) {
             a = sen_fused(value[at], v[column[at]], a);
             b = sen_fused(value[at + 1], v[column[at + 1]], b);

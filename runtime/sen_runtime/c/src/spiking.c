@@ -20,7 +20,7 @@ SEN_PRIVATE void sen_network_reset(const sen_network *network, float *work)
             memset(work + layer->out, 0, layer->n_out * sizeof(float));
     }
 #ifdef SEN_CODES_INPUTS
-    if (network->code)
+    if (network->code != NULL)
         memset(work + network->state, 0, (network->n_in + 1) * sizeof(float));
 #endif
 }
@@ -29,7 +29,7 @@ SEN_PRIVATE void sen_network_reset(const sen_network *network, float *work)
 static const float *arriving(const sen_network *network, float *work, const float *x)
 {
 #ifdef SEN_CODES_INPUTS
-    if (network->code)
+    if (network->code != NULL)
         return network->code(network, work, x);
 #endif
     (void)network;
@@ -41,7 +41,7 @@ static const float *arriving(const sen_network *network, float *work, const floa
 static int is_constant(const sen_network *network)
 {
 #ifdef SEN_CODES_INPUTS
-    if (network->code)
+    if (network->code != NULL)
         return 0;
 #endif
     return !network->is_spike_train;
@@ -162,7 +162,7 @@ static void read_steps(const sen_network *network, float *work, const float *x, 
 
 static float factor_sum(const sen_network *network)
 {
-    float sum = 0;
+    float sum = 0.0f;
     uint32_t t;
     for (t = 0; t < network->timesteps; t++)
         sum += network->factors[t];
