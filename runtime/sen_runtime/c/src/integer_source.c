@@ -3,10 +3,24 @@
 #include "integer_sums.h"
 
 /* export: integer_source, needs integer_sums */
-/* Number of the first weight at a place of `starts`, which is its return value less than that of the next. */
-static uint32_t start_of(const sen_integer_weights *w, size_t place)
+/* Weights of one input in a segment. */
+typedef struct sen_span {
+    uint32_t start, count;
+} sen_span;
+
+static sen_span find_span(const void *starts, int is_short, size_t place)
 {
-    return w->index_dtype == SEN_UINT16 ? ((const uint16_t *)w->starts)[place] : ((const uint32_t *)w->starts)[place];
+    sen_span span;
+    if (is_short) {
+        const uint16_t *at = (const uint16_t *)starts + place;
+        span.start = at[0];
+        span.count = (uint32_t)at[1] - at[0];
+    } else {
+        const uint32_t *at = (const uint32_t *)starts + place;
+        span.start = at[0];
+        span.count = at[1] - at[0];
+    }
+    return span;
 }
 /* end */
 
@@ -56,21 +70,23 @@ static void add_weights(int32_t *sums, const uint8_t *rows, const int8_t *values
 
 SEN_PRIVATE void sen_integer_source(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
-    const uint32_t rows = (w->rows + 3) / 4 * 4;
+    const uint32_t rows = (w->rows + 3) / 4 * 4, columns = w->columns;
+    const uint8_t *const indices = w->indices;
+    const int8_t *const values = w->values;
+    const void *const starts = w->starts;
+    const int is_short = w->index_dtype == SEN_UINT16;
     int32_t *const sums = scratch;
     sen_active *const active = (sen_active *)(void *)(sums + rows);
     uint32_t column = 0, total = 0;
     memset(sums, 0, rows * sizeof *sums);
-    while (column < w->columns) {
-        const sen_active *const end = sen_find_active(x, w->columns, &column, active, &total), *at;
+    while (column < columns) {
+        const sen_active *const end = sen_find_active(x, columns, &column, active, &total), *at;
         for (at = active; at != end; at++) {
             size_t place = at->offset / 4;
             uint32_t segment;
-            for (segment = 0; segment < w->rows; segment += 256, place += w->columns) {
-                const uint32_t start = start_of(w, place), count = start_of(w, place + 1) - start;
-                add_weights(
-                    sums + segment, (const uint8_t *)w->indices + start, (const int8_t *)w->values + start, count,
-                    (int32_t)at->value);
+            for (segment = 0; segment < rows; segment += 256, place += columns) {
+                const sen_span span = find_span(starts, is_short, place);
+                add_weights(sums + segment, indices + span.start, values + span.start, span.count, (int32_t)at->value);
             }
         }
     }
@@ -155,20 +171,23 @@ static uint32_t find_any(const uint8_t *x)
 /* Blocks of four columns; a place of `starts` is for four inputs. */
 SEN_PRIVATE void sen_integer_source4(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
-    const uint32_t places = w->columns / 4;
+    const uint32_t rows = (w->rows + 3) / 4 * 4, places = w->columns / 4;
+    const uint8_t *const indices = w->indices;
+    const int8_t *const values = w->values;
+    const void *const starts = w->starts;
+    const int is_short = w->index_dtype == SEN_UINT16;
     int32_t *const sums = scratch;
     uint32_t i;
-    memset(sums, 0, (w->rows + 3) / 4 * 4 * sizeof *sums);
+    memset(sums, 0, rows * sizeof *sums);
     for (i = 0; i < places; i++, x += 4) {
         size_t place = i;
         uint32_t segment;
         if (!find_any(x))
             continue;
-        for (segment = 0; segment < w->rows; segment += 256, place += places) {
-            const uint32_t start = start_of(w, place), count = start_of(w, place + 1) - start;
-            if (count)
-                add_blocks(
-                    sums + segment, (const uint8_t *)w->indices + start, (const int8_t *)w->values + 4 * (size_t)start, count, x);
+        for (segment = 0; segment < rows; segment += 256, place += places) {
+            const sen_span span = find_span(starts, is_short, place);
+            if (span.count)
+                add_blocks(sums + segment, indices + span.start, values + 4 * (size_t)span.start, span.count, x);
         }
     }
     requantize_sums(w, sums, 0, y);
