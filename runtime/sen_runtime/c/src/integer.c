@@ -117,6 +117,8 @@ static int32_t reset_before_decay(
     return sum;
 }
 
+/* A current up to `leak` does not lift a membrane above the threshold. In several steps, whose membranes nobody reads, such neurons
+ * are left out. */
 SEN_PRIVATE void sen_integer_integrate(
     const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
     int16_t *membrane, uint8_t *total)
@@ -124,9 +126,12 @@ SEN_PRIVATE void sen_integer_integrate(
     sen_lif_steps *const run = neuron->reset == SEN_RESET_SUBTRACT ? reset_by_subtraction
                                : neuron->reset == SEN_RESET_ZERO   ? reset_to_zero
                                                                    : reset_before_decay;
+    const int32_t decay = neuron->decay, leak = neuron->threshold - SEN_DECAYED(neuron->threshold);
     uint32_t i;
     for (i = 0; i < n; i++) {
-        const int32_t sum = run(neuron, current[i] - neuron->zero, factors, steps, membrane + i);
+        const int32_t arriving = current[i] - neuron->zero;
+        const int is_silent = steps > 1 && arriving <= leak && membrane[i] <= neuron->threshold;
+        const int32_t sum = is_silent ? 0 : run(neuron, arriving, factors, steps, membrane + i);
         total[i] = (uint8_t)(sum > 255 ? 255 : sum);
     }
 }

@@ -86,7 +86,8 @@ typedef struct sen_integer_layer {
     size_t membrane, spikes; /* of Lif neurons: int16 [n_out]; 0 or SEN_STORED_SPIKE */
 } sen_integer_layer;
 
-/* `steps` steps of `n` Lif neurons with a constant current: total [n] = sum over t of factors[t] spike[t], at most 255. */
+/* `steps` steps of `n` Lif neurons with a constant current: total [n] = sum over t of factors[t] spike[t], at most 255. Membranes are
+ * undefined after more than one step. */
 typedef void sen_integer_integrator(
     const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
     int16_t *membrane, uint8_t *total);
