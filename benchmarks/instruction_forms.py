@@ -95,6 +95,7 @@ def _shipped(calibration: FloatArray) -> dict[str, Network]:
 
 
 def _typed(shape: str, networks: dict[str, Network], inputs: FloatArray, calibration: FloatArray) -> Iterator[Form]:
+    yield Form(shape, "dense, int4", to_int8(networks["dense"], calibration, bits=4), inputs)
     for name, network in networks.items():
         yield Form(shape, f"{name}, int8", to_int8(network, calibration), inputs)
     for name, network in networks.items():

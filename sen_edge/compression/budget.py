@@ -189,14 +189,18 @@ class Search:
                     continue
                 sizes = [{form: self._size(layer, form, dtype) for form in each} for layer, each in enumerate(allowed)]
                 plans = [Plan(layers, dtype) for layers in trade_off(sizes, errors)]
-                chains.append([plan for plan in plans if plan != self.original.plan and plan.is_distinct])
+                chains.append([plan for plan in plans if plan != self.original.plan and self._is_distinct(plan)])
         return chains
+
+    def _is_distinct(self, plan: Plan) -> bool:
+        """Whether no plan of another dtype gives the same network: only dense layers have an int4 form."""
+        return plan.dtype != INT4 or any(plan.layers[index] == DENSE for index in int4_layers(self.evaluator.shapes))
 
     def _size(self, layer: int, form: Form, dtype: str) -> float:
         shape = self.evaluator.shapes[layer]
         if self.request.objective != "size":
             return form.macs(shape)
-        if dtype == INT4 and form == DENSE and layer in int4_layers(len(self.evaluator.shapes)):
+        if dtype == INT4 and form == DENSE and layer in int4_layers(self.evaluator.shapes):
             return form.macs(shape) * INT4_SIZE
         return form.nbytes(shape, ITEMSIZE[dtype])
 

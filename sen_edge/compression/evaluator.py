@@ -27,7 +27,7 @@ from sen_edge.compression.request import INT4, CompressRequest, Method
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.passes.materialize import materialize
-from sen_edge.passes.quantize import int4_layers, to_int8_weights
+from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.loop import prepare
 from sen_exporters.base import ExportError, exporter_for
 from sen_runtime import engines
@@ -117,11 +117,6 @@ class Plan:
     layers: tuple[Form, ...]
     dtype: str = "float32"
     epochs: int = 0
-
-    @property
-    def is_distinct(self) -> bool:
-        """Whether no plan of another dtype gives the same network: only dense layers have an int4 form."""
-        return self.dtype != INT4 or any(self.layers[layer] == DENSE for layer in int4_layers(len(self.layers)))
 
     def __str__(self) -> str:
         epochs = f", {self.epochs} epochs" if self.epochs else ""

@@ -5,6 +5,7 @@ The ranges of int8 activations come from calibration inputs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import singledispatch
 
@@ -40,6 +41,8 @@ PIXEL_STEPS, MAX_PIXEL, PIXEL_ERROR = (1.0, 1 / 255), 255, 1e-4
 CORRECTION = 0.05
 #: Max steps of a bias in int32; the product takes the other half.
 BIAS_STEPS = 2.0**30
+#: Share of the weights below which the last layer stays int8.
+SMALL_SHARE = 1 / 8
 #: Max time steps whose spike counts fit int8.
 MAX_INT8_TIMESTEPS = INT8_MAX - INT8_MIN
 
@@ -187,9 +190,10 @@ def _quantize(
     return replace(network, layers=tuple(layers), input_grid=input_grid)
 
 
-def int4_layers(n_layers: int) -> range:
-    """Layers whose dense weights become int4: all but the last of several, which is small and sensitive."""
-    return range(max(n_layers - 1, 1))
+def int4_layers(shapes: Sequence[tuple[int, int]]) -> range:
+    """Layers whose dense weights become int4: all but a small last one, which is sensitive."""
+    sizes = [n_out * n_in for n_out, n_in in shapes]
+    return range(len(sizes) - (sizes[-1] < SMALL_SHARE * sum(sizes)))
 
 
 def _int4_layers(network: Network) -> set[int]:
@@ -197,12 +201,12 @@ def _int4_layers(network: Network) -> set[int]:
     layers = network.layers
     found = {
         index
-        for index in int4_layers(len(layers))
+        for index in int4_layers([layer.weight.shape for layer in layers])
         if any(isinstance(leaf, Dense) for leaf in leaves(layers[index].weight))
     }
     if not found:
         raise UsageError(
-            "no layer before the last has dense weights, and others have no int4 form",
+            "only dense weights have an int4 form, and no layer has them, or the last one alone, which stays int8",
             hint="use --dtype int8 or int8-dynamic",
         )
     return found

@@ -130,10 +130,12 @@ def test_tflite_stores_them_as_int8() -> None:
     assert files[0] == files[1]
 
 
-def test_the_last_of_several_layers_stays_int8() -> None:
+def test_a_small_last_layer_stays_int8() -> None:
     rng = np.random.default_rng(3)
     network = to_int8_weights(random_network(rng, kinds=("dense",), sizes=(70, 20, 5)), bits=4)
     assert [type(layer.weight) for layer in network.layers] == [Int4, Dense]
+    large = to_int8_weights(random_network(rng, kinds=("dense",), sizes=(70, 20, 70)), bits=4)
+    assert [type(layer.weight) for layer in large.layers] == [Int4, Int4]
     single = to_int8_weights(random_network(rng, kinds=("dense",), sizes=(70, 20)), bits=4)
     assert isinstance(single.layers[0].weight, Int4)
 

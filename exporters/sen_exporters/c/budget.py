@@ -82,7 +82,7 @@ def check_budget(name: str, found: Footprint, max_flash: int | None, max_ram: in
     if exceeded:
         raise BudgetError(
             f"{name} takes {' and '.join(exceeded)}; nothing was written\n\n{_table(found)}",
-            hint="--dtype int8-dynamic or float16 stores weights in fewer bytes, --weights coordinates stores none",
+            hint="--dtype int4, int8 or float16 stores weights in fewer bytes, --weights coordinates stores none",
         )
 
 

@@ -21,7 +21,7 @@ from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import Layer, Network, is_constant_readout, output_grid, readout_grid
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
-from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.ir.operators import Dense, Int4, LowRank, Sparse, Sum, WeightOperator, leaves
 
 #: Places of the vectors that the caller provides.
 INPUT, OUTPUT = "SEN_CALLER_INPUT", "SEN_CALLER_OUTPUT"
@@ -174,7 +174,8 @@ def lower_integers(network: Network, name: str, storage: str | None = None, simd
     arena = ByteArena()
     members = _network_members(network, arena)
     places = [_place_layer(network, index, arena) for index in range(len(network.layers))]
-    lowering = _Lowering(arena, simd)
+    has_int4 = any(isinstance(leaf, Int4) for layer in network.layers for leaf in leaves(layer.weight))
+    lowering = _Lowering(arena, simd, is_compact=has_int4)
     layers = tuple(_lower_layer(network, index, places, members, lowering) for index in range(len(network.layers)))
     arena.take("vectors between products", arena.peak - arena.size if arena.peak > arena.size else 0)
     members["scratch"] = arena.take("scratch of products", lowering.scratch)
@@ -233,6 +234,7 @@ class _Lowering:
     Attributes:
         arena: of their vectors.
         simd: see `COptions`.
+        is_compact: whether small matrices take the smallest kernel; int4 weights are chosen for their size.
         scratch: bytes that a product needs, at most.
         weights: matrices of the current layer.
         operations: its operations.
@@ -240,13 +242,14 @@ class _Lowering:
 
     arena: ByteArena
     simd: Simd
+    is_compact: bool
     scratch: int = 0
     weights: list[Weights] = field(default_factory=list)
     operations: list[Members] = field(default_factory=list)
 
     def multiply(self, product: Product, place: Place, part: str, x: str | int, y: str | int) -> None:
         """Append a product."""
-        weights, scratch = lower_matrix(product, place, part, self.simd)
+        weights, scratch = lower_matrix(product, place, part, self.simd, is_compact=self.is_compact)
         self.scratch = max(self.scratch, scratch)
         self.weights.append(weights)
         self.operations.append({"weights": f"&{weights.symbol}", "x": x, "y": y})

@@ -26,6 +26,8 @@ UPPER_SHIFT = 33
 PLAIN = ("sen_integer_dense", "sen_integer_sparse")
 #: Limits of a sum, and of that of an odd row of `sen_integer_pairs`.
 SUM_LIMIT, ODD_LIMIT = 1 << 31, 1 << 23
+#: Weights whose product in rows takes little time.
+SMALL = 8192
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,13 +91,17 @@ class Product:
         return self.low == 0 and self.prescale is not None
 
 
-def lower_matrix(product: Product, place: Place, part: str, simd: Simd) -> tuple[Weights, int]:
+def lower_matrix(
+    product: Product, place: Place, part: str, simd: Simd, *, is_compact: bool = False
+) -> tuple[Weights, int]:
     """Kernel and storage of a product, and the bytes of scratch that the kernel needs.
 
-    `part` is "weights", or "right" or "left" of a low-rank matrix; `simd` as in `COptions`.
+    `part` is "weights", or "right" or "left" of a low-rank matrix; `simd` as in `COptions`; `is_compact` keeps
+    code and storage of small matrices small.
     """
     w, (rows, columns) = product.matrix.stored_matrix(), product.matrix.shape
-    if not product.takes_upper_half:
+    is_small = isinstance(product.matrix, Dense) and rows * columns <= SMALL and not isinstance(product.matrix, Int4)
+    if not product.takes_upper_half or (is_compact and is_small):
         return _plain(product, place, part), 0
     if isinstance(product.matrix, Sparse):
         if product.matrix.block == (1, layouts.BLOCK) and columns % layouts.BLOCK == 0:
