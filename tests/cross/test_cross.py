@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
-from sen_runtime import reference
+from sen_runtime import integer, reference
 from sen_runtime.ir.network import Network
 from tests.cross import harness
 from tests.cross.harness import COUNT_IMAGE, RUN_IMAGE, TARGETS, Target
@@ -68,6 +68,9 @@ def network_of(kind: str) -> Network:
         return random_network(rng, kinds=("sparse",), sizes=SIZES)
     if kind == "int8 low rank":
         return to_int8_weights(random_network(rng, kinds=("low_rank",), sizes=SIZES))
+    if kind == "int4":
+        network = random_network(rng, kinds=("dense",), sizes=(70, 9, 9))
+        return to_int8(network, random_input(rng, network, 64), bits=4)
     if kind == "coordinates":
         return random_network(rng, kinds=("coordinates",), sizes=SIZES)
     network = random_network(rng, kinds=("dense", "sparse"), sizes=SIZES, spiking=True)
@@ -78,13 +81,16 @@ def write_case(folder: Path, kind: str, *, wrong_by: float = 0.0, magic: bytes =
     """What `network_of` gives, its expected outputs and its first bytes changed if asked for."""
     network = network_of(kind)
     x = random_input(np.random.default_rng(1), network)
-    y = reference.trace_int8(network, x)[-1] if kind.startswith("int8") else reference.run(network, x)
+    if kind.startswith("int8"):
+        y = reference.trace_int8(network, x)[-1]
+    else:
+        y = (reference if network.input_grid is None else integer).run(network, x)
     assert np.ptp(y) > 0
     data = magic + image.dumps(network)[len(magic) :]
     return harness.write_case(folder, data, x, y + wrong_by, arena_bytes=ARENA_BYTES)
 
 
-@pytest.mark.parametrize("kind", ["float32 sparse", "int8 low rank", "coordinates", "spiking", "scaled"])
+@pytest.mark.parametrize("kind", ["float32 sparse", "int8 low rank", "int4", "coordinates", "spiking", "scaled"])
 def test_outputs_are_those_of_the_reference(target: Target, library: list[Path], kind: str, tmp_path: Path) -> None:
     case = write_case(tmp_path, kind)
     done = harness.run(target, harness.build(target, [*RUN_IMAGE, *library], tmp_path / "run", includes=[case]))
