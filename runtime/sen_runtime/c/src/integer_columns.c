@@ -141,8 +141,14 @@ SEN_INLINE void add_four_rows(const uint8_t *values, const sen_active *active, c
     { \
         const uint32_t x = (at)->value; \
         const uint8_t *p = values + (at)->offset, *q = p + step; \
-        a += p[0] * x, b += p[1] * x, c += p[2] * x, d += p[3] * x; \
-        e += q[0] * x, f += q[1] * x, g += q[2] * x, h += q[3] * x; \
+        a += p[0] * x; \
+        b += p[1] * x; \
+        c += p[2] * x; \
+        d += p[3] * x; \
+        e += q[0] * x; \
+        f += q[1] * x; \
+        g += q[2] * x; \
+        h += q[3] * x; \
         __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(e), "+r"(f), "+r"(g), "+r"(h) : : "memory"); \
     }
 
@@ -156,13 +162,20 @@ static __attribute__((noinline)) void add_eight_rows(
         SEN_COLUMN(active + 2)
         SEN_COLUMN(active + 3)
     }
-    sums[0] = a, sums[1] = b, sums[2] = c, sums[3] = d;
-    sums[4] = e, sums[5] = f, sums[6] = g, sums[7] = h;
+    sums[0] = a;
+    sums[1] = b;
+    sums[2] = c;
+    sums[3] = d;
+    sums[4] = e;
+    sums[5] = f;
+    sums[6] = g;
+    sums[7] = h;
 }
 #endif
 
 SEN_PRIVATE void sen_integer_columns(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
+    static const sen_active nothing = {0, 0};
     const uint32_t rows = (w->rows + 3) / 4 * 4;
     const size_t step = 4 * (size_t)w->columns;
     uint32_t *const sums = scratch, *const last = sums + rows;
