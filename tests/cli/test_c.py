@@ -30,6 +30,7 @@ NAMES = {
         "library.properties",
     ),
     *("zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"),
+    "examples/SelfTest/SelfTest.ino",
 }
 
 

@@ -24,7 +24,7 @@ STORAGES: dict[str, Callable[[Network], Network]] = {
     "float16": to_float16,
     "int8": to_int8_weights,
 }
-#: Inputs, and neurons of each layer: small enough for the 8 KB of RAM of an ATmega2560, where constants lie in RAM.
+#: Inputs, and neurons of each layer: small enough for the 8 KB of RAM of an ATmega2560.
 N_IN, WIDTH = 12, 8
 
 

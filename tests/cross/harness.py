@@ -130,8 +130,8 @@ BIG_ENDIAN = {
         Target("s390x", "s390x-linux-gnu-", "qemu-s390x", ("-static",)),
     )
 }
-#: int has 16 bits.
-AVR = Target("atmega2560", "avr-", "simavr", ("-mmcu=atmega2560",))
+#: int has 16 bits, and constants lie in an address space of GNU C.
+AVR = Target("atmega2560", "avr-", "simavr", ("-mmcu=atmega2560", "-std=gnu11"))
 
 
 def missing(target: Target) -> list[str]:

@@ -17,7 +17,7 @@ from sen_exporters.c.library import closure, regions
 from sen_exporters.c.program import lower_network
 from sen_runtime.ir.network import Network
 from tests.cross import forms, harness
-from tests.cross.harness import AVR, BIG_ENDIAN, EXPORTED_ONLY, HERE, STRICT, TARGETS, Target
+from tests.cross.harness import BIG_ENDIAN, EXPORTED_ONLY, HERE, STRICT, TARGETS, Target
 from tests.cross.test_c_integer_kernels import networks as integer_kernels
 
 LITTLE_ENDIAN = {**TARGETS, **EXPORTED_ONLY}
@@ -172,22 +172,6 @@ def test_big_endian(name: str, tmp_path: Path) -> None:
     assert selftests(target, forms.every_form(), tmp_path / "array", "array") == 0
     with pytest.raises(RuntimeError, match=r"-O c\.weights=array"):
         selftests(target, forms.every_form(), tmp_path / "incbin", "incbin")
-
-
-@pytest.mark.parametrize("form", forms.every_form())
-def test_an_int_of_16_bits(form: str, tmp_path: Path) -> None:
-    target = with_tools(AVR)
-    sources, includes = export_all({form: forms.every_form()[form]}, tmp_path, "array")
-    program = harness.build(
-        target,
-        [*sources, HERE / "avr_main.c"],
-        tmp_path / "program.elf",
-        includes=includes,
-        defines=["SEN_SELFTEST_NO_MAIN"],
-        optimize="-Os",
-        warnings=("-Wall", "-Wextra", "-Wpedantic", "-Werror"),
-    )
-    assert "result 0" in harness.run_avr(program)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -192,7 +192,7 @@ def test_the_self_test_takes_little_stack(coding: str, tmp_path: Path) -> None:
     command = ["gcc", "-std=c99", "-O0", "-fstack-usage", "-c", folder / "net_selftest.c", "-o", tmp_path / "s.o"]
     subprocess.run(command, check=True)
     frames = [int(line.split("\t")[1]) for line in (tmp_path / "s.su").read_text().splitlines()]
-    assert len(frames) == (3 if coding == "spikes" else 2) and sum(frames) <= budget.STACK_BYTES
+    assert len(frames) == 3 and sum(frames) <= budget.STACK_BYTES
 
 
 def test_vectors_cover_the_input_range_and_fit_a_device() -> None:

@@ -20,7 +20,7 @@ from sen_exporters.c.budget import STACK_BYTES, STACK_BYTES_UNOPTIMIZED, Footpri
 from sen_exporters.c.golden import golden
 from sen_exporters.c.integer import IntegerProgram
 from sen_exporters.c.integer_golden import integer_golden
-from sen_exporters.c.library import closure
+from sen_exporters.c.library import closure, regions
 from sen_exporters.c.memory import ALIGNMENT, WIDTH, Constant, binary, definition, literals, number, placed, rows
 from sen_exporters.c.program import Program
 from sen_exporters.c.shared_kernels import kernels_id, shared_kernels
@@ -48,8 +48,16 @@ def folder(program: Program, found: Footprint, additional: Mapping[str, str]) ->
     if program.shares_kernels:
         files |= shared_kernels()
     vectors = integer_golden(program) if isinstance(program, IntegerProgram) else golden(program)
-    files[f"{name}_selftest.c"] = render("selftest.c", program, golden=vectors, is_train=is_train)
-    for template in ("CMakeLists.txt", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"):
+    files[f"{name}_selftest.c"] = render(
+        "selftest.c", program, golden=vectors, is_train=is_train, flash=regions()["flash_types"].text
+    )
+    for template in (
+        "CMakeLists.txt",
+        "zephyr/module.yml",
+        "zephyr/CMakeLists.txt",
+        "zephyr/Kconfig",
+        "examples/SelfTest/SelfTest.ino",
+    ):
         files[template] = render(template, program)
     files["README.md"] = render(
         "README.md",
@@ -105,7 +113,7 @@ def _arduino(program: Program, others: Iterable[str]) -> dict[str, str]:
         "author": "sen-edge",
         "maintainer": "sen-edge",
         "sentence": f"{sentence}.",
-        "paragraph": "Exported by sen-edge; for boards with 32-bit processors.",
+        "paragraph": "Exported by sen-edge. The example runs its self-test.",
         "category": "Data Processing",
         "url": "https://arxiv.org/abs/2506.13410",
         "architectures": "*",
@@ -156,7 +164,7 @@ def _templates(package: str) -> Environment:
 
 def _literal(value: Member) -> str:
     if isinstance(value, Constant):
-        return value.symbol if value.array.size else "NULL"
+        return value.symbol
     return number(value) if isinstance(value, float) else str(value)
 
 

@@ -76,7 +76,7 @@ def definition(constant: Constant) -> str:
     name = values.dtype.name
     kind = "float16 bits: " if name == "float16" else ""
     head = f"/* {kind}{constant.comment} */\n{_ALIGNED if values.itemsize == 1 else ''}"
-    declaration = f"static const {constant.type} {constant.symbol}[{values.size}] SEN_SECTION"
+    declaration = f"static const SEN_FLASH {constant.type} {constant.symbol}[{values.size}] SEN_SECTION"
     return f"{head}{declaration} = {{\n{rows(literals(values))}}};\n"
 
 

@@ -50,8 +50,10 @@ static const float *bias_of(const sen_layer *layer, float factor, float *y)
     uint32_t i;
     if (!layer->bias)
         return NULL;
+#ifndef __AVR__ /* whose loads from flash are not those from RAM */
     if (layer->bias_dtype == SEN_FLOAT32 && factor == 1.0f)
         return layer->bias;
+#endif
     for (i = 0; i < layer->n_out; i++)
         y[i] = factor * sen_value(layer->bias, layer->bias_dtype, i);
     return y;

@@ -12,15 +12,15 @@ static float from_half(uint16_t half)
     return half & 0x8000u ? -value : value;
 }
 
-SEN_PRIVATE float sen_value(const void *data, uint32_t dtype, size_t index)
+SEN_PRIVATE float sen_value(const SEN_FLASH void *data, uint32_t dtype, size_t index)
 {
     switch (dtype) {
     case SEN_FLOAT32:
-        return ((const float *)data)[index];
+        return ((const SEN_FLASH float *)data)[index];
     case SEN_FLOAT16:
-        return from_half(((const uint16_t *)data)[index]);
+        return from_half(((const SEN_FLASH uint16_t *)data)[index]);
     default:
-        return (float)((const int8_t *)data)[index];
+        return (float)((const SEN_FLASH int8_t *)data)[index];
     }
 }
 /* end */

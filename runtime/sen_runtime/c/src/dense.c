@@ -31,12 +31,13 @@ SEN_PRIVATE void sen_dense_reference(const sen_weights *w, const sen_input *x, c
 /* Two rows at a time, which share the inputs; four sums of each, so that one addition need not wait for another. */
 SEN_PRIVATE void sen_dense_f32(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    const float *upper = w->values, *v = x->values;
+    const SEN_FLASH float *upper = w->values;
+    const float *v = x->values;
     const uint32_t n = w->columns;
     uint32_t i, j;
     for (i = 0; i < w->rows; i += 2, upper += 2 * (size_t)n) {
         const int has_lower = i + 1 < w->rows;
-        const float *lower = has_lower ? upper + n : upper;
+        const SEN_FLASH float *lower = has_lower ? upper + n : upper;
         float a[4] = {0}, b[4] = {0};
         for (j = 0; j + 8 <= n; j += 8) {
             SEN_ADD_PRODUCTS(upper, v, j, a);
@@ -79,7 +80,7 @@ SEN_PRIVATE void sen_columns(const sen_weights *w, const sen_input *x, const flo
         const float value = x->values[x->events[e]];
         const size_t at = (size_t)x->events[e] * n;
         if (w->dtype == SEN_FLOAT32) {
-            const float *column = (const float *)w->values + at;
+            const SEN_FLASH float *column = (const SEN_FLASH float *)w->values + at;
             for (i = 0; i < n; i++)
                 y[i] += column[i] * value;
         } else {

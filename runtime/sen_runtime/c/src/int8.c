@@ -87,7 +87,8 @@ SEN_PRIVATE void sen_dense_int8(const sen_weights *w, const sen_input *x, const 
 #ifdef SEN_PAIRS
     sen_multiply_pairs(w, x, addend, is_relu, y, dense_rows, x->quantized);
 #else
-    const int8_t *row = w->values, *q = x->quantized;
+    const SEN_FLASH int8_t *row = w->values;
+    const int8_t *q = x->quantized;
     const uint32_t n = w->columns;
     uint32_t i, j;
     for (i = 0; i < w->rows; i++, row += n) {

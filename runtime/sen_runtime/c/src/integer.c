@@ -4,7 +4,7 @@
 /* export: sen_integer_dense, needs integer_types */
 SEN_PRIVATE void sen_integer_dense(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
-    const int8_t *row = w->values;
+    const SEN_FLASH int8_t *row = w->values;
     uint32_t i, j;
     (void)scratch;
     for (i = 0; i < w->rows; i++, row += w->columns) {
@@ -19,8 +19,8 @@ SEN_PRIVATE void sen_integer_dense(const sen_integer_weights *w, const uint8_t *
 /* export: sen_integer_sparse, needs integer_types */
 static uint32_t block_column_at(const sen_integer_weights *w, int32_t block)
 {
-    return w->index_dtype == SEN_UINT16 ? ((const uint16_t *)w->indices)[block]
-                                        : (uint32_t)((const int32_t *)w->indices)[block];
+    return w->index_dtype == SEN_UINT16 ? ((const SEN_FLASH uint16_t *)w->indices)[block]
+                                        : (uint32_t)((const SEN_FLASH int32_t *)w->indices)[block];
 }
 
 /* Blocks of any size; a block at the right edge may exceed the matrix. */
@@ -31,11 +31,12 @@ SEN_PRIVATE void sen_integer_sparse(const sen_integer_weights *w, const uint8_t 
     int32_t at;
     (void)scratch;
     for (i = 0; i < w->rows; i++) {
-        const int32_t *start = (const int32_t *)w->starts + i / w->block_rows;
+        const SEN_FLASH int32_t *start = (const SEN_FLASH int32_t *)w->starts + i / w->block_rows;
         int32_t sum = 0;
         for (at = start[0]; at < start[1]; at++) {
             const size_t first = (size_t)block_column_at(w, at) * width;
-            const int8_t *block = (const int8_t *)w->values + ((size_t)at * w->block_rows + i % w->block_rows) * width;
+            const SEN_FLASH int8_t *block = (const SEN_FLASH int8_t *)w->values
+                + ((size_t)at * w->block_rows + i % w->block_rows) * width;
             for (j = 0; j < width && first + j < w->columns; j++)
                 sum += (int32_t)block[j] * x[first + j];
         }
@@ -63,14 +64,16 @@ SEN_PRIVATE void sen_integer_quantize(const float *x, uint32_t n, float inverse_
 /* export: sen_integer_integrate, needs integer_types */
 /* `steps` steps of one neuron; returns the sum of the factors of its spikes. One function for each reset. */
 typedef int32_t sen_lif_steps(
-    const sen_integer_lif *neuron, int32_t current, const int32_t *factors, uint32_t steps, int16_t *membrane);
+    const sen_integer_lif *neuron, int32_t current, const SEN_FLASH int32_t *factors, uint32_t steps,
+    int16_t *membrane);
 
 /* A membrane between its limits; so is a membrane that has decayed. */
 #define SEN_DECAYED(u) (((u) * decay + 16384) >> 15)
 #define SEN_CLIPPED(u) ((u) > high ? high : (u) < low ? low : (u))
 
 static int32_t reset_by_subtraction(
-    const sen_integer_lif *neuron, int32_t current, const int32_t *factors, uint32_t steps, int16_t *membrane)
+    const sen_integer_lif *neuron, int32_t current, const SEN_FLASH int32_t *factors, uint32_t steps,
+    int16_t *membrane)
 {
     const int32_t threshold = neuron->threshold, decay = neuron->decay, low = -neuron->zero, high = 255 - neuron->zero;
     int32_t u = *membrane, sum = 0;
@@ -88,7 +91,8 @@ static int32_t reset_by_subtraction(
 }
 
 static int32_t reset_to_zero(
-    const sen_integer_lif *neuron, int32_t current, const int32_t *factors, uint32_t steps, int16_t *membrane)
+    const sen_integer_lif *neuron, int32_t current, const SEN_FLASH int32_t *factors, uint32_t steps,
+    int16_t *membrane)
 {
     const int32_t threshold = neuron->threshold, decay = neuron->decay, low = -neuron->zero, high = 255 - neuron->zero;
     int32_t u = *membrane, sum = 0;
@@ -103,7 +107,8 @@ static int32_t reset_to_zero(
 }
 
 static int32_t reset_before_decay(
-    const sen_integer_lif *neuron, int32_t current, const int32_t *factors, uint32_t steps, int16_t *membrane)
+    const sen_integer_lif *neuron, int32_t current, const SEN_FLASH int32_t *factors, uint32_t steps,
+    int16_t *membrane)
 {
     const int32_t threshold = neuron->threshold, decay = neuron->decay, low = -neuron->zero, high = 255 - neuron->zero;
     int32_t u = *membrane, sum = 0;
@@ -120,7 +125,7 @@ static int32_t reset_before_decay(
 /* A current up to `leak` does not lift a membrane above the threshold. In several steps, whose membranes nobody reads, such neurons
  * are left out. */
 SEN_PRIVATE void sen_integer_integrate(
-    const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
+    const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const SEN_FLASH int32_t *factors, uint32_t steps,
     int16_t *membrane, uint8_t *total)
 {
     sen_lif_steps *const run = neuron->reset == SEN_RESET_SUBTRACT ? reset_by_subtraction

@@ -20,22 +20,22 @@ typedef void sen_integer_multiply(const sen_integer_weights *w, const uint8_t *x
 struct sen_integer_weights {
     sen_integer_multiply *multiply;
     uint32_t rows, columns;
-    const void *values; /* in the storage that `multiply` reads */
+    const SEN_FLASH void *values; /* in the storage that `multiply` reads */
     const uint8_t *offsets; /* of panels of pairs: what is added to the weights of a column */
     const uint8_t *narrow;  /* and a bit for each pair of columns whose weights are at most 128 then */
     /* Of each row, in images up to a multiple of 16 rows. A value is zero + (sum + bias) multiplier / 2^shift, rounded. */
-    const int32_t *bias, *multiplier;
-    const uint8_t *shift;    /* 1 to 62 */
-    const int32_t *exponent; /* 31 - shift; of images, as the next one */
+    const SEN_FLASH int32_t *bias, *multiplier;
+    const SEN_FLASH uint8_t *shift; /* 1 to 62 */
+    const int32_t *exponent;        /* 31 - shift; of images, as the next one */
     int32_t max_exponent;
     int32_t zero, low;     /* of the output: stored value of 0, min value */
     /* Of integer_sums.h: bias and multiplier of each row in turn, instead of the arrays above; sums are multiplied by 2^prescale,
      * and `shift` is 33 less then. */
-    const int32_t *bias_multiplier;
+    const SEN_FLASH int32_t *bias_multiplier;
     uint32_t prescale;
     /* Blocks, as in sen_weights; of int4 weights the steps of their groups: */
-    const void *indices;
-    const void *starts;
+    const SEN_FLASH void *indices;
+    const SEN_FLASH void *starts;
     uint32_t index_dtype, block_rows, block_columns;
 };
 
@@ -89,7 +89,7 @@ typedef struct sen_integer_layer {
 /* `steps` steps of `n` Lif neurons with a constant current: total [n] = sum over t of factors[t] spike[t], at most 255. Membranes are
  * undefined after more than one step. */
 typedef void sen_integer_integrator(
-    const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
+    const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const SEN_FLASH int32_t *factors, uint32_t steps,
     int16_t *membrane, uint8_t *total);
 
 /* A perceptron, or a spiking network: its first `lif_count` layers spike, and one that reads them out may follow. */
@@ -98,7 +98,7 @@ typedef struct sen_integer_network {
     uint32_t layer_count, lif_count, timesteps, is_spike_train, n_in, n_out;
     int32_t zero;                       /* of the input */
     sen_integer_integrator *integrate;  /* of a spiking network, as all below */
-    const int32_t *factors;             /* [timesteps] of spikes, in steps of the readout's input; 1 to count them */
+    const SEN_FLASH int32_t *factors;   /* [timesteps] of spikes, in steps of the readout's input; 1 to count them */
     size_t input, scratch;
     size_t weighted; /* what arrives in all steps, weighted: the input of a membrane readout, or spike counts */
     size_t clock;    /* uint32_t: number of steps since the reset */

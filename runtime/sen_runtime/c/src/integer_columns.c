@@ -116,11 +116,12 @@ SEN_INLINE void add_four_rows(const uint8_t *values, const sen_active *active, c
 
 #else
 
-SEN_INLINE void add_four_rows(const uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
+SEN_INLINE void add_four_rows(
+    const SEN_FLASH uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
 {
     uint32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3];
     for (; active != end; active++) {
-        const uint8_t *four = values + active->offset;
+        const SEN_FLASH uint8_t *four = values + active->offset;
         a += four[0] * active->value;
         b += four[1] * active->value;
         c += four[2] * active->value;
@@ -183,7 +184,7 @@ SEN_PRIVATE void sen_integer_columns(const sen_integer_weights *w, const uint8_t
     uint32_t column = 0, total = 0;
     memset(sums, 0, rows * sizeof *sums);
     while (column < w->columns) {
-        const uint8_t *values = w->values;
+        const SEN_FLASH uint8_t *values = w->values;
         uint32_t *sum = sums;
         sen_active *end = sen_find_active(x, w->columns, &column, active, &total);
         if (end == active)

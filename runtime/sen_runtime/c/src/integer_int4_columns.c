@@ -39,7 +39,7 @@ SEN_INLINE void add_parts(int32_t *sums, uint32_t parts, uint32_t steps, int32_t
 /* Adds the products of eight rows and the inputs of a chunk; returns its end. Parts have no sign, so that none carries into the
  * other one of its word. */
 static const uint16_t *add_chunk(
-    const uint32_t *words, const uint32_t *steps, const uint8_t *x, const uint16_t *chunk, int32_t *sums)
+    const SEN_FLASH uint32_t *words, const SEN_FLASH uint32_t *steps, const uint8_t *x, const uint16_t *chunk, int32_t *sums)
 {
     uint32_t mask = 0x000F000Fu;
     const uint16_t *const end = chunk + 3 + chunk[0], *at;
@@ -69,7 +69,7 @@ SEN_PRIVATE void sen_integer_int4_columns(const sen_integer_weights *w, const ui
 {
     const uint32_t groups = (w->columns + INT4_GROUP - 1) / INT4_GROUP;
     const uint32_t rows = (w->rows + INT4_ROWS - 1) / INT4_ROWS * INT4_ROWS;
-    const uint32_t *words = w->values, *steps = w->indices;
+    const SEN_FLASH uint32_t *words = w->values, *steps = w->indices;
     int32_t *const sums = scratch, *sum = sums;
     uint16_t *const chunks = (uint16_t *)(void *)(sums + rows);
     memset(sums, 0, rows * sizeof *sums);

@@ -6,7 +6,8 @@
 /* export: sen_integer_pairs, needs integer_sums */
 /* Sums of the products of four rows with the pairs of inputs `at`, less `offset` where weights are stored plus 128. Halves of a word are 256 times a weight of an odd row plus one of
  * an even row, and so are the sums of their products. Returns the end of the weights. */
-static const uint8_t *add_pairs(const uint8_t *values, const uint32_t *at, const uint32_t *end, int32_t offset, int32_t *sums)
+static const SEN_FLASH uint8_t *add_pairs(
+    const SEN_FLASH uint8_t *values, const uint32_t *at, const uint32_t *end, int32_t offset, int32_t *sums)
 {
     int32_t even0 = 0, both0 = 0, even1 = 0, both1 = 0;
 #ifdef SEN_DSP
@@ -25,7 +26,7 @@ static const uint8_t *add_pairs(const uint8_t *values, const uint32_t *at, const
 #else
     for (; at != end; at++, values += 8) {
         const int32_t a = (int32_t)(*at & 0xFFFFu), b = (int32_t)(*at >> 16);
-        const int8_t *odd = (const int8_t *)values;
+        const SEN_FLASH int8_t *odd = (const SEN_FLASH int8_t *)values;
         even0 += values[0] * a + values[2] * b;
         even1 += values[4] * a + values[6] * b;
         both0 += 256 * (odd[1] * a + odd[3] * b) + values[0] * a + values[2] * b;
@@ -44,7 +45,7 @@ SEN_PRIVATE void sen_integer_pairs(const sen_integer_weights *w, const uint8_t *
     const uint32_t rows = (w->rows + 3) / 4 * 4;
     int32_t *const sums = scratch;
     uint32_t *const pairs = (uint32_t *)(void *)(sums + rows), *const end = pairs + (w->columns + 7) / 8 * 4, *pair;
-    const uint8_t *values = w->values;
+    const SEN_FLASH uint8_t *values = w->values;
     uint32_t column = 0, total = 0, row;
     for (pair = pairs; pair != end; pair++, column += 2) {
         const uint32_t a = column < w->columns ? x[column] : 0, b = column + 1 < w->columns ? x[column + 1] : 0;

@@ -82,8 +82,8 @@ SEN_PRIVATE void sen_integer_reset(const sen_integer_network *network, uint8_t *
 }
 
 static void integrate_integers(
-    const sen_integer_network *network, uint8_t *work, const sen_integer_layer *layer, const int32_t *factors, uint32_t steps,
-    uint8_t *total)
+    const sen_integer_network *network, uint8_t *work, const sen_integer_layer *layer, const SEN_FLASH int32_t *factors,
+    uint32_t steps, uint8_t *total)
 {
     int16_t *membrane = (int16_t *)(void *)(work + layer->membrane);
     network->integrate(&layer->lif, layer->n_out, work + layer->out, factors, steps, membrane, total);
@@ -93,7 +93,7 @@ static void integrate_integers(
  * readout has had all steps: then nothing is computed. */
 SEN_PRIVATE int sen_integer_advance(const sen_integer_network *network, const sen_integer_frame *frame, int is_charged)
 {
-    static const int32_t spike = SEN_STORED_SPIKE;
+    static const SEN_FLASH int32_t spike = SEN_STORED_SPIKE;
     const uint32_t lif_count = network->lif_count, n = weighted_size(network);
     const uint8_t *arriving = source_at(frame, lif_count ? network->layers[lif_count - 1].spikes : network->input);
     const int32_t zero = lif_count ? 0 : network->zero;

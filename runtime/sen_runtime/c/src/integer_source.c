@@ -8,15 +8,15 @@ typedef struct sen_span {
     uint32_t start, count;
 } sen_span;
 
-static sen_span find_span(const void *starts, int is_short, size_t place)
+static sen_span find_span(const SEN_FLASH void *starts, int is_short, size_t place)
 {
     sen_span span;
     if (is_short) {
-        const uint16_t *at = (const uint16_t *)starts + place;
+        const SEN_FLASH uint16_t *at = (const SEN_FLASH uint16_t *)starts + place;
         span.start = at[0];
         span.count = (uint32_t)at[1] - at[0];
     } else {
-        const uint32_t *at = (const uint32_t *)starts + place;
+        const SEN_FLASH uint32_t *at = (const SEN_FLASH uint32_t *)starts + place;
         span.start = at[0];
         span.count = at[1] - at[0];
     }
@@ -26,7 +26,8 @@ static sen_span find_span(const void *starts, int is_short, size_t place)
 
 /* export: sen_integer_source, needs integer_source */
 /* Adds `count` products with the input x, a multiple of four. */
-static void add_weights(int32_t *sums, const uint8_t *rows, const int8_t *values, uint32_t count, int32_t x)
+static void add_weights(
+    int32_t *sums, const SEN_FLASH uint8_t *rows, const SEN_FLASH int8_t *values, uint32_t count, int32_t x)
 {
 #if defined(SEN_HELIUM)
     __asm__ volatile(
@@ -71,9 +72,9 @@ static void add_weights(int32_t *sums, const uint8_t *rows, const int8_t *values
 SEN_PRIVATE void sen_integer_source(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
     const uint32_t rows = (w->rows + 3) / 4 * 4, columns = w->columns;
-    const uint8_t *const indices = w->indices;
-    const int8_t *const values = w->values;
-    const void *const starts = w->starts;
+    const SEN_FLASH uint8_t *const indices = w->indices;
+    const SEN_FLASH int8_t *const values = w->values;
+    const SEN_FLASH void *const starts = w->starts;
     const int is_short = w->index_dtype == SEN_UINT16;
     int32_t *const sums = scratch;
     sen_active *const active = (sen_active *)(void *)(sums + rows);
@@ -96,7 +97,8 @@ SEN_PRIVATE void sen_integer_source(const sen_integer_weights *w, const uint8_t 
 
 /* export: sen_integer_source4, needs integer_source */
 /* Adds the products of `count` blocks with four inputs, an even number, at least two. */
-static void add_blocks(int32_t *sums, const uint8_t *rows, const int8_t *values, uint32_t count, const uint8_t *x)
+static void add_blocks(
+    int32_t *sums, const SEN_FLASH uint8_t *rows, const SEN_FLASH int8_t *values, uint32_t count, const uint8_t *x)
 {
     const uint32_t a = x[0], b = x[1], c = x[2], d = x[3];
 #if defined(SEN_HELIUM)
@@ -172,9 +174,9 @@ static uint32_t find_any(const uint8_t *x)
 SEN_PRIVATE void sen_integer_source4(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
     const uint32_t rows = (w->rows + 3) / 4 * 4, places = w->columns / 4;
-    const uint8_t *const indices = w->indices;
-    const int8_t *const values = w->values;
-    const void *const starts = w->starts;
+    const SEN_FLASH uint8_t *const indices = w->indices;
+    const SEN_FLASH int8_t *const values = w->values;
+    const SEN_FLASH void *const starts = w->starts;
     const int is_short = w->index_dtype == SEN_UINT16;
     int32_t *const sums = scratch;
     uint32_t i;

@@ -92,8 +92,9 @@ SEN_INLINE int32_t sen_upper_half(int32_t a, int32_t b)
 /* y = values of sums, to each of which `added` and the bias of its row are added. */
 static void requantize_sums(const sen_integer_weights *w, const int32_t *sums, int32_t added, uint8_t *y)
 {
-    const int32_t *row = w->bias_multiplier;
-    const uint8_t *shift = w->shift, *const end = y + w->rows;
+    const SEN_FLASH int32_t *row = w->bias_multiplier;
+    const SEN_FLASH uint8_t *shift = w->shift;
+    const uint8_t *const end = y + w->rows;
     const uint32_t prescale = w->prescale;
     const int32_t half = 2 * w->zero + 1; /* twice: the value is rounded after `zero` is added */
 #ifdef SEN_HELIUM

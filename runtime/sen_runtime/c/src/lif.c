@@ -44,8 +44,8 @@ SEN_PRIVATE void sen_integrate_each(const sen_lif *neuron, uint32_t n, const flo
 
 /* export: sen_integrate_constant, needs membrane_after */
 SEN_PRIVATE void sen_integrate_constant(
-    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
-    float *total)
+    const sen_lif *neuron, uint32_t n, const float *current, const SEN_FLASH float *factors, uint32_t steps,
+    float *membrane, float *total)
 {
     uint32_t i, t;
     for (i = 0; i < n; i++) {

@@ -12,7 +12,21 @@
 #define SEN_CODES_INPUTS
 #endif
 
-/* export: types */
+/* export: flash_types */
+/* Address space of constants. AVR reads flash with instructions of its own. */
+#ifndef SEN_FLASH
+#if !defined(__AVR__)
+#define SEN_FLASH
+#elif !defined(__STRICT_ANSI__) && (defined(__FLASH) || defined(__flash)) /* gcc, clang */
+#define SEN_FLASH __flash
+#else
+#define SEN_FLASH
+#error "constants in flash need GNU C on AVR: compile with -std=gnu99 or later, or with -DSEN_FLASH= to copy them to RAM"
+#endif
+#endif
+/* end */
+
+/* export: types, needs flash_types */
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -51,14 +65,14 @@ struct sen_weights {
     sen_multiply *multiply;
     uint32_t uses; /* SEN_USES_... */
     uint32_t rows, columns;
-    uint32_t dtype;      /* of `values` */
-    const void *values;  /* int8 values are aligned to 4 bytes */
-    const float *scale;  /* factor of a row's sum, of int8 values; else null */
-    uint32_t scale_step; /* 1: one scale for each row, 0: one for all */
+    uint32_t dtype;               /* of `values` */
+    const SEN_FLASH void *values; /* int8 values are aligned to 4 bytes */
+    const SEN_FLASH float *scale; /* factor of a row's sum, of int8 values; else null */
+    uint32_t scale_step;          /* 1: one scale for each row, 0: one for all */
 
     /* Blocks: by row, or by source (source.c), which is transposed: rows for columns. */
-    const void *indices; /* block columns, ascending within a block row */
-    const int32_t *starts;
+    const SEN_FLASH void *indices; /* block columns, ascending within a block row */
+    const SEN_FLASH int32_t *starts;
     uint32_t index_dtype, block_rows, block_columns;
 
     /* Slices (slices.c): */
@@ -68,7 +82,7 @@ struct sen_weights {
     const struct sen_by_row *by_row; /* or null */
 
     /* Positions; `values` are those of the sources [columns, dimensions]: */
-    const void *target, *mask; /* [rows, dimensions], [columns] */
+    const SEN_FLASH void *target, *mask; /* [rows, dimensions], [columns] */
     uint32_t target_dtype, mask_dtype, dimensions;
     float gain, exponent, min_distance;
     float max_distance; /* 0 for none */
@@ -84,7 +98,7 @@ typedef struct sen_lif {
     float beta, threshold;
     uint32_t reset; /* SEN_RESET_... */
 #ifdef SEN_PER_NEURON
-    const float *betas, *thresholds; /* [n] instead of the numbers above, or null */
+    const SEN_FLASH float *betas, *thresholds; /* [n] instead of the numbers above, or null */
 #endif
 } sen_lif;
 
@@ -93,7 +107,7 @@ typedef struct sen_layer {
     const sen_term *terms;
     uint32_t term_count;
     uint32_t n_in, n_out;
-    const void *bias; /* [n_out] or null */
+    const SEN_FLASH void *bias; /* [n_out] or null */
     uint32_t bias_dtype;
     uint32_t neuron;
     sen_lif lif;
@@ -111,8 +125,8 @@ typedef uint32_t sen_nonzero_finder(const float *x, uint32_t n, uint32_t *events
 typedef void sen_integrator(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes);
 /* `steps` steps of `n` Lif neurons with a constant current: total [n] = sum over t of factors[t] spike[t]. */
 typedef void sen_constant_integrator(
-    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
-    float *total);
+    const sen_lif *neuron, uint32_t n, const float *current, const SEN_FLASH float *factors, uint32_t steps,
+    float *membrane, float *total);
 
 /* Kernels that all products of a network share; null where no product needs one. */
 typedef struct sen_kernels {
@@ -130,7 +144,7 @@ typedef struct sen_network {
     const sen_kernels *kernels;
     const sen_layer *layers;
     uint32_t layer_count, timesteps, is_spike_train, readout, n_in, n_out; /* n_in: values of an input in one step */
-    const float *factors; /* [timesteps] contribution of a current of 1 in step t to a leaky integrator's readout */
+    const SEN_FLASH float *factors; /* [timesteps] contribution of a current of 1 in step t to a leaky integrator's readout */
     uint32_t inner, quantized, events; /* offsets of scratch: between two factors; quantized values, events */
 #ifdef SEN_CODES_INPUTS
     /* What arrives at the first layer in the next step; null: the input. */

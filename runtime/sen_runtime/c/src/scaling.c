@@ -3,7 +3,8 @@
 
 /* export: sen_standardize */
 /* to = (x - mean) inverse, of n features. */
-SEN_PRIVATE void sen_standardize(const float *x, const float *mean, const float *inverse, uint32_t n, float *to)
+SEN_PRIVATE void sen_standardize(
+    const float *x, const SEN_FLASH float *mean, const SEN_FLASH float *inverse, uint32_t n, float *to)
 {
     uint32_t i;
     for (i = 0; i < n; i++)
@@ -13,7 +14,7 @@ SEN_PRIVATE void sen_standardize(const float *x, const float *mean, const float 
 
 /* export: sen_restore */
 /* y = y std + mean, of n features. */
-SEN_PRIVATE void sen_restore(float *y, const float *mean, const float *std, uint32_t n)
+SEN_PRIVATE void sen_restore(float *y, const SEN_FLASH float *mean, const SEN_FLASH float *std, uint32_t n)
 {
     uint32_t i;
     for (i = 0; i < n; i++)

@@ -9,7 +9,7 @@
 SEN_INLINE void add_sources(const sen_weights *w, const sen_input *x, uint32_t height, uint32_t width, float *y)
 {
     const uint32_t rows = w->rows;
-    const uint16_t *const block_row = w->indices;
+    const SEN_FLASH uint16_t *const block_row = w->indices;
     uint32_t i, e;
     for (e = 0; e < x->count; e++) {
         const uint32_t j = x->events[e], source = j / width;

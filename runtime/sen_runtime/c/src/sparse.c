@@ -6,7 +6,8 @@
 /* export: sen_sparse_reference, needs sen_value */
 static uint32_t block_column(const sen_weights *w, int32_t at)
 {
-    return w->index_dtype == SEN_UINT16 ? ((const uint16_t *)w->indices)[at] : ((const uint32_t *)w->indices)[at];
+    return w->index_dtype == SEN_UINT16 ? ((const SEN_FLASH uint16_t *)w->indices)[at]
+                                        : ((const SEN_FLASH uint32_t *)w->indices)[at];
 }
 
 SEN_PRIVATE void sen_sparse_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
@@ -33,8 +34,9 @@ SEN_PRIVATE void sen_sparse_reference(const sen_weights *w, const sen_input *x, 
 /* Single weights, four sums, so that one addition need not wait for another. */
 SEN_PRIVATE void sen_sparse_f32(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    const float *value = w->values, *v = x->values;
-    const uint16_t *column = w->indices;
+    const SEN_FLASH float *value = w->values;
+    const float *v = x->values;
+    const SEN_FLASH uint16_t *column = w->indices;
     uint32_t r;
     int32_t at = 0;
     for (r = 0; r < w->rows; r++) {

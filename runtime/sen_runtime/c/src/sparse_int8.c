@@ -7,15 +7,15 @@
 SEN_PRIVATE void sen_sparse_int8_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t rows = w->block_rows, width = w->block_columns;
-    const int8_t *values = w->values;
+    const SEN_FLASH int8_t *values = w->values;
     uint32_t row, j;
     for (row = 0; row < w->rows; row++) {
         const uint32_t r = row / rows;
         int32_t at, sum = 0;
         for (at = w->starts[r]; at < w->starts[r + 1]; at++) {
             /* a block at the right edge may exceed the matrix; its values there are 0 */
-            const uint32_t block = w->index_dtype == SEN_UINT16 ? ((const uint16_t *)w->indices)[at]
-                                                                : ((const uint32_t *)w->indices)[at];
+            const uint32_t block = w->index_dtype == SEN_UINT16 ? ((const SEN_FLASH uint16_t *)w->indices)[at]
+                                                                : ((const SEN_FLASH uint32_t *)w->indices)[at];
             const uint32_t column = block * width;
             const size_t value = ((size_t)at * rows + row % rows) * width;
             for (j = 0; j < width && column + j < w->columns; j++)
@@ -155,8 +155,9 @@ SEN_PRIVATE void sen_sparse_1x4_int8(const sen_weights *w, const sen_input *x, c
 #ifdef SEN_PAIRS
     sen_multiply_pairs(w, x, addend, is_relu, y, block_rows, x->quantized);
 #else
-    const int8_t *block = w->values, *q = x->quantized;
-    const uint16_t *column = w->indices;
+    const SEN_FLASH int8_t *block = w->values;
+    const int8_t *q = x->quantized;
+    const SEN_FLASH uint16_t *column = w->indices;
     uint32_t row;
     int32_t at = 0;
     for (row = 0; row < w->rows; row++) {

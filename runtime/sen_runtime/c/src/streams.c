@@ -70,10 +70,10 @@ SEN_PRIVATE void sen_stream_int8(const sen_weights *w, const sen_input *x, const
 #ifdef SEN_PAIRS
     sen_multiply_pairs(w, x, addend, is_relu, y, gap_rows, sen_in_order(x, w->columns));
 #else
-    const uint32_t *group = (const uint32_t *)w->values + *w->starts;
+    const SEN_FLASH uint32_t *group = (const SEN_FLASH uint32_t *)w->values + *w->starts;
     uint32_t row;
     for (row = 0; row < w->rows; row++) {
-        const uint32_t *end = (const uint32_t *)w->values + w->starts[row + 1];
+        const SEN_FLASH uint32_t *end = (const SEN_FLASH uint32_t *)w->values + w->starts[row + 1];
         const int8_t *q = x->quantized;
         int32_t sum = 0;
         for (; group != end; group += 3) {
@@ -177,11 +177,11 @@ SEN_PRIVATE void sen_stream4_int8(const sen_weights *w, const sen_input *x, cons
 #ifdef SEN_PAIRS
     sen_multiply_pairs(w, x, addend, is_relu, y, two_block_rows, differences(x, w->columns));
 #else
-    const uint32_t *group = (const uint32_t *)w->values + *w->starts;
+    const SEN_FLASH uint32_t *group = (const SEN_FLASH uint32_t *)w->values + *w->starts;
     const int8_t *q = x->quantized;
     uint32_t row;
     for (row = 0; row < w->rows; row++) {
-        const uint32_t *end = (const uint32_t *)w->values + w->starts[row + 1];
+        const SEN_FLASH uint32_t *end = (const SEN_FLASH uint32_t *)w->values + w->starts[row + 1];
         int32_t sum = 0;
         for (; group != end; group += 3) {
             sum += block_products(group[1], q + (group[0] & 0xFFFF) / 2);
