@@ -4,8 +4,9 @@
 
 Networks are exported as C, built with -O2 and run in QEMU, whose counts are deterministic; code is measured at -Os. The
 mean of all inputs is counted. `--write` writes the tables to docs/reference/instructions.md and
-benchmarks/instructions.json. `--check` compares the counts with that file if the compilers are the same. Exit code 3: a
-goal is missed, or a count exceeds the file's by more than 3 %. Exit code 1: `--check` without the required tools.
+benchmarks/instructions.json. `--check` compares with that file if the compilers are the same. Exit code 3: a number of
+instructions, or bytes of code or RAM, exceed the file's by more than 3 %. Exit code 1: `--check` without the required
+tools.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ CORES = {
 }
 #: Cores whose code size is in the table.
 SIZED = ("M0", "M4")
-#: Max ratio of a count to the file's.
+#: Max ratio of a number to the file's.
 SLACK = 1.03
 #: Max error of an output relative to the max output. The order of a sum can flip a spike.
 MAX_FLOAT_ERROR, MAX_SPIKING_ERROR, MAX_INT8_ERROR = 1e-4, 1e-2, 0.05
@@ -151,15 +152,18 @@ def compilers() -> dict[str, str]:
 
 
 def counts(found: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Iterator[tuple[tuple[str, str, str], int]]:
-    """Yield the instructions in a table by shape, form and core."""
+    """Yield instructions, bytes of code and bytes of RAM in a table by shape, form and column."""
     for shape, rows in found.items():
         for name, row in rows.items():
             for core, instructions in row["instructions"].items():
                 yield (shape, name, core), instructions
+            for core, code_bytes in row["code_bytes"].items():
+                yield (shape, name, f"code, {core}"), code_bytes
+            yield (shape, name, "RAM"), row["arena_bytes"]
 
 
 def increases(content: Mapping[str, Any]) -> list[str]:
-    """List counts above `SLACK` times the file's, if the file is from the same compilers."""
+    """List numbers above `SLACK` times the file's, if the file is from the same compilers."""
     table = json.loads(TABLE.read_text())
     if table["compilers"] != content["compilers"]:
         print(f"not compared: {TABLE.name} was measured with {table['compilers']}, not {content['compilers']}")
@@ -181,16 +185,16 @@ def main(arguments: list[str]) -> int:
     found = measure_all()
     rows = {shape: {name: asdict(each) for name, each in forms.items()} for shape, forms in found.items()}
     content = {"compilers": compilers(), "measured": rows}
-    lines, holds = lines_of(found, content["compilers"])
+    lines = lines_of(found, content["compilers"])
     print("\n".join(lines))
     if arguments == ["--check"]:
         increased = increases(content)
         print("\n".join(increased))
-        return 0 if holds and not increased else 3
+        return 3 if increased else 0
     if arguments == ["--write"]:
         write_section(PAGE, lines)
         TABLE.write_text(json.dumps(content, indent=1) + "\n")
-    return 0 if holds else 3
+    return 0
 
 
 if __name__ == "__main__":
