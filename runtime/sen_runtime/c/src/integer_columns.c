@@ -176,7 +176,6 @@ static __attribute__((noinline)) void add_eight_rows(
 
 SEN_PRIVATE void sen_integer_columns(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
-    static const sen_active nothing = {0, 0};
     const uint32_t rows = (w->rows + 3) / 4 * 4;
     const size_t step = 4 * (size_t)w->columns;
     uint32_t *const sums = scratch, *const last = sums + rows;
