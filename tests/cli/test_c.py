@@ -29,8 +29,8 @@ NAMES = {
         "library.json",
         "library.properties",
     ),
-    *("zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"),
-    "examples/SelfTest/SelfTest.ino",
+    *("Makefile", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"),
+    *("micropython.mk", "micropython.cmake", "micropython/module.c", "examples/SelfTest/SelfTest.ino"),
 }
 
 

@@ -94,42 +94,6 @@ def test_the_header_is_for_cpp_too(tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "program"]).returncode == 0
 
 
-@pytest.mark.needs("cmake")
-@pytest.mark.parametrize("weights", ["array", "incbin"])
-def test_cmake_builds_the_library_and_its_test(weights: str, tmp_path: Path) -> None:
-    folder = export(small("coordinates"), weights=weights).write(tmp_path).parent
-    for options in ((), ("-DNET_EXPAND=ON",)):
-        subprocess.run(["cmake", "-S", folder, "-B", tmp_path / "b", *options], check=True, capture_output=True)
-        subprocess.run(["cmake", "--build", tmp_path / "b"], check=True, capture_output=True)
-        tested = subprocess.run(["ctest", "--test-dir", tmp_path / "b"], capture_output=True, text=True)
-        assert "100% tests passed, 0 tests failed out of 1" in tested.stdout
-
-
-@pytest.mark.needs("cmake")
-def test_the_zephyr_module_names_files_that_are_there(tmp_path: Path) -> None:
-    """Zephyr's own functions, as far as the module calls them, in six lines of CMake."""
-    path = export(small("coordinates"), weights="incbin").write(tmp_path)
-    project = tmp_path / "CMakeLists.txt"
-    project.write_text(
-        "cmake_minimum_required(VERSION 3.20)\nproject(app C ASM)\n"
-        "set(CONFIG_SEN_NET y)\nset(CONFIG_SEN_NET_SELFTEST y)\n"
-        "macro(zephyr_library_named name)\n add_library(${name} STATIC)\n set(it ${name})\nendmacro()\n"
-        "macro(zephyr_library_sources)\n target_sources(${it} PRIVATE ${ARGN})\nendmacro()\n"
-        "macro(zephyr_library_sources_ifdef on)\n zephyr_library_sources(${ARGN})\nendmacro()\n"
-        "macro(zephyr_include_directories)\n target_include_directories(${it} PUBLIC ${ARGN})\nendmacro()\n"
-        "macro(zephyr_compile_definitions_ifdef on)\nendmacro()\n"
-        f"add_subdirectory({path.parent}/zephyr zephyr)\n"
-    )
-    subprocess.run(["cmake", "-S", tmp_path, "-B", tmp_path / "b"], check=True, capture_output=True)
-    subprocess.run(["cmake", "--build", tmp_path / "b"], check=True, capture_output=True)
-    kconfig = (path.parent / "zephyr/Kconfig").read_text()
-    assert re.findall(r"^config (\w+)", kconfig, re.MULTILINE) == ["SEN_NET", "SEN_NET_SELFTEST", "SEN_NET_EXPAND"]
-    assert "    select REQUIRES_FULL_LIBC" in kconfig  # minimal libc may lack sqrtf, which no other form needs
-    assert "select" not in export(small("nested_sum")).files["net/zephyr/Kconfig"].decode()
-    assert "kconfig: zephyr/Kconfig" in (path.parent / "zephyr/module.yml").read_text()
-    assert "`CONFIG_SEN_NET=y`" in (path.parent / "README.md").read_text()
-
-
 def test_libraries_of_frameworks_name_files_that_are_there(tmp_path: Path) -> None:
     folder = export(small("dense"), "my net", weights="incbin").write(tmp_path).parent
     manifest = json.loads((folder / "library.json").read_text())
@@ -140,7 +104,7 @@ def test_libraries_of_frameworks_name_files_that_are_there(tmp_path: Path) -> No
     assert set(manifest["export"]["include"]) == files and "my_net_weights.bin" in files
     properties = dict(line.split("=", 1) for line in (folder / "library.properties").read_text().splitlines())
     assert properties["name"] == "my_net" and (folder / properties["includes"]).exists()
-    for macro in ("ARDUINO=10800", "PLATFORMIO=60100", "__ZEPHYR__"):  # they bring their own main
+    for macro in ("ARDUINO=10800", "PLATFORMIO=60100", "__ZEPHYR__", "ESP_PLATFORM"):  # they bring their own main
         subprocess.run(["gcc", f"-D{macro}", "-c", folder / "my_net_selftest.c", "-o", tmp_path / "s.o"], check=True)
         table = subprocess.run(["nm", tmp_path / "s.o"], capture_output=True, text=True).stdout
         assert " T main" not in table and " T my_net_selftest" in table

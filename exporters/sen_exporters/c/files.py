@@ -28,6 +28,12 @@ from sen_exporters.c.weights import Member
 
 #: Of the header, in the order of `with_hash`.
 _HASH = re.compile(r"^(#define \w+_MODEL_HASH ).*\n(#define \w+_MODEL_ID ).*$", re.MULTILINE)
+#: Templates of files that build the sources of a `Program`.
+BUILD_FILES = (
+    *("CMakeLists.txt", "Makefile", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"),
+    *("micropython.mk", "micropython.cmake", "micropython/module.c"),
+    "examples/SelfTest/SelfTest.ino",
+)
 _PROPERTY = re.compile(r"^ \*   (.+?): (.*)$", re.MULTILINE)
 
 
@@ -51,13 +57,7 @@ def folder(program: Program, found: Footprint, additional: Mapping[str, str]) ->
     files[f"{name}_selftest.c"] = render(
         "selftest.c", program, golden=vectors, is_train=is_train, flash=regions()["flash_types"].text
     )
-    for template in (
-        "CMakeLists.txt",
-        "zephyr/module.yml",
-        "zephyr/CMakeLists.txt",
-        "zephyr/Kconfig",
-        "examples/SelfTest/SelfTest.ino",
-    ):
+    for template in BUILD_FILES:
         files[template] = render(template, program)
     files["README.md"] = render(
         "README.md",
@@ -94,8 +94,7 @@ def _kernels(program: Program) -> Iterable[str]:
 def _arduino(program: Program, others: Iterable[str]) -> dict[str, str]:
     """library.json for PlatformIO, library.properties for Arduino; `others` are all other files of the folder."""
     name, sentence = program.name, f"A {program.architecture} neural network"
-    sources = [f"{name}.c", f"{name}_selftest.c", *([f"{name}_weights.S"] if program.is_binary else [])]
-    sources += ["sen_kernels.c"] if program.shares_kernels else []
+    sources = [*program.sources, *program.kernel_sources, f"{name}_selftest.c"]
     manifest = {
         "name": name,
         "version": version("sen-edge"),
@@ -103,7 +102,12 @@ def _arduino(program: Program, others: Iterable[str]) -> dict[str, str]:
         "headers": f"{name}.h",
         "frameworks": "*",
         "platforms": "*",
-        "build": {"srcDir": ".", "includeDir": ".", "srcFilter": [f"+<{source}>" for source in sources]},
+        "build": {
+            "srcDir": ".",
+            "includeDir": ".",
+            "srcFilter": [f"+<{source}>" for source in sources],
+            **({"flags": "-lm"} if program.needs_libm else {}),
+        },
         # without a list `pio pkg pack` leaves out *.bin
         "export": {"include": sorted([*others, "library.json", "library.properties"])},
     }

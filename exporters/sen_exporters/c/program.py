@@ -9,6 +9,7 @@ from functools import singledispatch
 import numpy as np
 
 from sen_exporters.base import NoFormError
+from sen_exporters.c import names
 from sen_exporters.c.memory import Arena, Constant, dtype
 from sen_exporters.c.scaling import LoweredScaling, lower_scaling
 from sen_exporters.c.weights import Members, Place, Weights, lower
@@ -74,6 +75,26 @@ class Program:
     def macro(self) -> str:
         """Prefix of all macros."""
         return self.name.upper()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Files that a build compiles, but for `kernel_sources` and the self-test."""
+        return (f"{self.name}.c", *([f"{self.name}_weights.S"] if self.is_binary else []))
+
+    @property
+    def kernel_sources(self) -> tuple[str, ...]:
+        """Files that a program compiles once for all its networks."""
+        return ("sen_kernels.c",) if self.shares_kernels else ()
+
+    @property
+    def needs_libm(self) -> bool:
+        """Whether a program links with -lm, for sqrtf."""
+        return bool(self.positions) or self.shares_kernels
+
+    @property
+    def headers(self) -> tuple[str, ...]:
+        """Files that a program includes."""
+        return (f"{self.name}.h", f"{self.name}.hpp", *([f"{self.name}_names.h"] if names.names(self.network) else []))
 
     @property
     def architecture(self) -> str:
