@@ -205,8 +205,9 @@ def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, a
     network = model.network
     if request.task is None:
         raise UsageError("nothing to do", hint="name --sparsity, --rank, --macs, --error or --max-drop")
-    if stored_dtype(network).startswith("int"):
-        raise UsageError("the weights are integers already", hint="compress the network before its quantization")
+    stored = stored_dtype(network).removesuffix("-dynamic")
+    if stored.startswith("int"):
+        raise UsageError(f"the weights are {stored} already", hint="compress the network before its quantization")
     task = "a search" if request.task == "search" else "training" if request.epochs else None
     if task and dataset is None:
         raise UsageError(f"{task} needs labelled data", hint="name them with --data")

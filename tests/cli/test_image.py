@@ -282,10 +282,10 @@ def test_engine_with_wrong_outputs_is_detected(
 
 
 def test_unknown_dtype(sen_edge: Run, images: Path, tmp_path: Path) -> None:
-    strange = replace(image.read(images / "mlp.sen"), metadata={**METADATA, "dtype": "int4"})
+    strange = replace(image.read(images / "mlp.sen"), metadata={**METADATA, "dtype": "int2"})
     image.write(strange, tmp_path / "strange.sen")
     outcome = sen_edge("verify", tmp_path / "strange.sen", "--against", images / "mlp.sen")
-    assert outcome.code == 3 and "'int4'" in outcome.err
+    assert outcome.code == 3 and "'int2'" in outcome.err
     assert sen_edge("export", tmp_path / "strange.sen", "-o", tmp_path / "out").code == 0
 
 

@@ -42,7 +42,7 @@ def test_int4_weights_are_not_quantized_again(mlp_path: Path, tmp_path: Path, ca
     image.write(model.network, tmp_path / "small.sen")
     with pytest.raises(UsageError, match="int4 already"):
         sen_edge.quantize(tmp_path / "small.sen", dtype="int8-dynamic")
-    with pytest.raises(UsageError, match="integers already"):
+    with pytest.raises(UsageError, match="int4 already"):
         sen_edge.compress(tmp_path / "small.sen", rank=4, calibration=calibration)
 
 
