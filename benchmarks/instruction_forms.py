@@ -63,8 +63,10 @@ def forms() -> Iterator[Form]:
     yield Form(MNIST, "spiking, T = 10, float32", spiking, images)
     yield Form(MNIST, "spiking, T = 10, int8", to_int8(spiking, calibration), images)
     rng = np.random.default_rng(0)
-    noise = (0.1 + 0.9 * rng.random((NOISE_CALIBRATION, TALL[0]))).astype(np.float32)
+    noise = rng.uniform(-1, 1, (NOISE_CALIBRATION, TALL[0])).astype(np.float32)
     whole = perceptron(rng, TALL, dense)
+    unbiased = tuple(replace(layer, bias=None) for layer in whole.layers)  # about half of the hidden neurons are 0
+    whole = replace(whole, layers=unbiased)
     yield Form(NOISE, "dense, int8", to_int8(whole, noise), noise[:ROWS])
     yield Form(NOISE, "dense, int8 weights", to_int8_weights(whole), noise[:ROWS])
     positions = perceptron(rng, SMALL, _coordinates)

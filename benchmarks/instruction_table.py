@@ -59,7 +59,7 @@ def lines_of(found: Found, compilers: Mapping[str, str]) -> list[str]:
     lines = [
         f"`python benchmarks/instructions.py --write`, {versions}:",
         "instructions of one inference at -O2, estimated cycles of Cortex-M3, bytes of weights and RAM, bytes of code",
-        "without weights at -Os.",
+        "and constant structures, without weights, at -Os.",
         "",
     ]
     for shape, rows in found.items():

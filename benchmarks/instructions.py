@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pages import write_section
 
 from sen_exporters.c.exporter import CExporter, COptions
+from sen_exporters.c.integer_matrix import Simd
 from sen_runtime import integer, reference
 
 ROOT = Path(__file__).parents[1]
@@ -87,9 +88,9 @@ def _definition(name: str, values: Array) -> str:
     return f"static const {'float' if is_float else 'uint8_t'} {name}[][{values.shape[1]}] = {{{rows}}};\n"
 
 
-def export(form: Form, folder: Path) -> Path:
+def export(form: Form, folder: Path, simd: Simd) -> Path:
     """Export the network as C with a separate weight file, and its inputs and outputs for count_exported.c."""
-    main = CExporter().export(form.network, COptions(name="net", weights="incbin")).write(folder)
+    main = CExporter().export(form.network, COptions(name="net", weights="incbin", simd=simd)).write(folder)
     case = case_of(form)
     output = "float" if case.y.dtype == np.float32 else "uint8_t"
     (main.parent / "exported_case.h").write_text(
@@ -117,12 +118,16 @@ def count(target: Target, folder: Path) -> tuple[int, ...]:
 
 def measure(form: Form, folder: Path) -> Measurement:
     """Measure a form on every core."""
-    net, rows = export(form, folder), len(form.inputs)
-    counts = {core: count(target, net) for core, target in CORES.items()}
+    rows, net = len(form.inputs), export(form, folder / "none", "none")
+    exports = dict.fromkeys(CORES, net) | {"M4": export(form, folder / "dsp", "dsp")}
+    counts = {core: count(target, exports[core]) for core, target in CORES.items()}
     arena = re.search(r"^#define NET_ARENA_BYTES (\d+)", (net / "net.h").read_text(), re.MULTILINE)
     assert arena is not None
     code = {
-        core: harness.text_bytes(CORES[core], [net / "net.c"], net / f"code-{core}", includes=[net]) for core in SIZED
+        core: harness.text_bytes(
+            CORES[core], [exports[core] / "net.c"], folder / f"code-{core}", includes=[exports[core]]
+        )
+        for core in SIZED
     }
     return Measurement(
         instructions={core: round(found[0] / rows) for core, found in counts.items()},

@@ -66,7 +66,7 @@ SEN_PRIVATE void sen_integer_columns(const sen_integer_weights *w, const uint8_t
 
 /* Columns that a loop multiplies before it ends; lists of inputs are multiples of eight. */
 #ifdef __OPTIMIZE_SIZE__
-#define SEN_COLUMNS SEN_COLUMN SEN_COLUMN
+#define SEN_COLUMNS SEN_COLUMN
 #else
 #define SEN_COLUMNS SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN SEN_COLUMN
 #endif

@@ -25,6 +25,13 @@ static sen_span find_span(const SEN_FLASH void *starts, int is_short, size_t pla
 /* end */
 
 /* export: sen_integer_source, needs integer_source */
+/* Weights that a loop multiplies before it ends; there is a multiple of four. */
+#ifdef __OPTIMIZE_SIZE__
+#define SEN_WEIGHTS SEN_WEIGHT
+#else
+#define SEN_WEIGHTS SEN_WEIGHT SEN_WEIGHT SEN_WEIGHT SEN_WEIGHT
+#endif
+
 /* Adds `count` products with the input x, a multiple of four. */
 static void add_weights(
     int32_t *sums, const SEN_FLASH uint8_t *rows, const SEN_FLASH int8_t *values, uint32_t count, int32_t x)
@@ -44,7 +51,7 @@ static void add_weights(
     const uint8_t *const end = rows + count;
     uint32_t row, value, sum;
     __asm__ volatile(
-        "b 2f\n 1: " SEN_WEIGHT SEN_WEIGHT SEN_WEIGHT SEN_WEIGHT "2: cmp %[rows], %[end]\n bne 1b\n"
+        "b 2f\n 1: " SEN_WEIGHTS "2: cmp %[rows], %[end]\n bne 1b\n"
         : [rows] "+r"(rows), [values] "+r"(values), [row] "=&r"(row), [value] "=&r"(value), [sum] "=&r"(sum)
         : [sums] "r"(sums), [x] "r"(x), [end] "r"(end)
         : "cc", "memory");
@@ -55,7 +62,7 @@ static void add_weights(
     const uint8_t *const end = rows + count;
     const uintptr_t step = (uintptr_t)values - (uintptr_t)rows;
     __asm__ volatile(
-        ".syntax unified\n b 2f\n 1: " SEN_WEIGHT SEN_WEIGHT SEN_WEIGHT SEN_WEIGHT "2: cmp %[rows], %[end]\n bne 1b\n"
+        ".syntax unified\n b 2f\n 1: " SEN_WEIGHTS "2: cmp %[rows], %[end]\n bne 1b\n"
         : [rows] "+l"(rows)
         : [step] "l"(step), [sums] "l"(sums), [x] "l"(x), [end] "r"(end)
         : "cc", "memory", "r4", "r5", "r6");
