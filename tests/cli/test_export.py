@@ -125,7 +125,7 @@ def test_an_existing_output_needs_force(sen_edge: Run, mlp_path: Path, tmp_path:
         (("--to", "onnx,gguf"), "'gguf'"),
         (("--to", ","), "--to"),
         (("--weights", "sparse"), "--weights"),
-        (("--dtype", "int4"), "--dtype"),
+        (("--dtype", "int2"), "--dtype"),
         (("--opset", "12"), "opset"),
         (("--opset", "99"), "opset"),
         (("--opset", "x"), "x"),

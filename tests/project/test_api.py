@@ -147,7 +147,7 @@ def test_errors_are_typed_and_leave_nothing(checkpoint: Path, tmp_path: Path) ->
         (UsageError, lambda: sen_edge.export(sen_edge.load(checkpoint), out, map_path="map.toml")),
         (UsageError, lambda: sen_edge.quantize(checkpoint, "float16", granularity="tensor")),
         (UsageError, lambda: sen_edge.compress(checkpoint)),
-        (UsageError, lambda: sen_edge.quantize(checkpoint, "int4")),
+        (UsageError, lambda: sen_edge.quantize(checkpoint, "int2")),
         (UsageError, lambda: sen_edge.train("digits", tmp_path / "x.pt", epochs=0)),
         (UsageError, lambda: sen_edge.train("digits", tmp_path / "x.pt", layer_axis="free", layer_spacing=9.0)),
         (
