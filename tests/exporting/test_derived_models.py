@@ -68,6 +68,6 @@ def test_an_artifact_is_held_to_the_derived_network(
     mlp_path: Path, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
     disturb(lambda y: y * np.float32(1.001), "native")
-    with pytest.raises(VerificationError, match="layer 0"):
+    with pytest.raises(VerificationError):
         export(halved(mlp_path), tmp_path / "out", ExportRequest(to=("sen",)))
     assert not (tmp_path / "out").exists()
