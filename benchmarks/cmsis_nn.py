@@ -136,9 +136,10 @@ def count(target: Target, checkout: Path, folder: Path, rows: int) -> int:
 
 
 def is_measured(form: Form) -> bool:
-    """Whether CMSIS-NN has functions for all layers of a form."""
+    """Whether CMSIS-NN has functions for all layers of a form, whose int4 weights have no scales of groups."""
     is_spiking, layers = form.network.is_spiking, form.network.layers
-    return form.is_integer and not is_spiking and all(isinstance(each.weight, (Dense, LowRank)) for each in layers)
+    is_int8 = form.name.endswith("int8") and form.is_integer
+    return is_int8 and not is_spiking and all(isinstance(each.weight, (Dense, LowRank)) for each in layers)
 
 
 def row_of(form: Form, ours: Mapping[str, int], checkout: Path, code_bytes: int) -> str:

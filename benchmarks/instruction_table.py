@@ -92,6 +92,8 @@ def _goals(found: Found) -> list[str]:
         row = found[goal.shape][goal.form]
         pairs = [(row.instructions[core] / 1000, limit) for core, limit in goal.limits.items()]
         pairs += [(row.code_bytes["M0"], MAX_CODE), (row.arena_bytes, MAX_ARENA)]
-        cells = [f"{value:,.0f} / {limit:,}{' FAIL' * (value > limit)}" for value, limit in pairs]
+        cells = [
+            f"{value:,{'.1f' if value % 1 else '.0f'}} / {limit:,}{' FAIL' * (value > limit)}" for value, limit in pairs
+        ]
         lines.append(f"| {goal.shape}: {goal.form} | {' | '.join(cells)} |")
     return lines
