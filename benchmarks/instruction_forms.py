@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from networks import Hidden, dense, normal, perceptron, sparse
 from numpy.typing import NDArray
+from scipy.ndimage import zoom
+from sklearn.datasets import load_digits
 
 import sen_edge
 from sen_edge.passes.materialize import materialize
@@ -22,12 +24,14 @@ FloatArray = NDArray[np.float32]
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS = ROOT / "examples/checkpoints"
-#: Ten test images and 128 training images of MNIST, so that nothing else needs to be installed.
-SAMPLE = Path(__file__).with_name("mnist_sample.npz")
+#: Images that are counted, and for calibration; side of a digit, and of an image.
+IMAGES, CALIBRATION, DIGIT, SIDE = 10, 128, 20, 28
+#: Strokes are cut off below this brightness: 17 % of the pixels are not 0, as in MNIST.
+DARK = 0.5
 #: Inputs of random networks.
 ROWS, NOISE_CALIBRATION = 2, 64
 SMALL, TALL, AUTOENCODER = (64, 48, 10), (784, 512, 256, 10), (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
-MNIST, NOISE = "784-512-10, MNIST", "784-512-256-10, no zeros"
+STROKES, NOISE = "784-512-10, digits", "784-512-256-10, no zeros"
 POSITIONS, ANOMALY = "64-48-10", "640-128x4-8-128x4-640"
 #: Rank of the factors of the autoencoder.
 ANOMALY_RANK = 16
@@ -56,12 +60,11 @@ class Form:
 
 def forms() -> Iterator[Form]:
     """Yield all forms: those of the shipped network first."""
-    with np.load(SAMPLE) as sample:
-        calibration, images = (sample[name].astype(np.float32) / 255 for name in ("calibration", "images"))
-    yield from _typed(MNIST, _shipped(calibration), images, calibration)
+    images, calibration = np.split(_digits(), [IMAGES])
+    yield from _typed(STROKES, _shipped(calibration), images, calibration)
     spiking = materialize(sen_edge.load(CHECKPOINTS / "mnist-snn-d32-e6.pt").network)
-    yield Form(MNIST, "spiking, T = 10, float32", spiking, images)
-    yield Form(MNIST, "spiking, T = 10, int8", to_int8(spiking, calibration), images)
+    yield Form(STROKES, "spiking, T = 10, float32", spiking, images)
+    yield Form(STROKES, "spiking, T = 10, int8", to_int8(spiking, calibration), images)
     rng = np.random.default_rng(0)
     noise = rng.uniform(-1, 1, (NOISE_CALIBRATION, TALL[0])).astype(np.float32)
     whole = perceptron(rng, TALL, dense)
@@ -79,6 +82,17 @@ def forms() -> Iterator[Form]:
     ):
         network = _autoencoder(rng, hidden)
         yield Form(ANOMALY, f"{name}, int8", to_int8(network, samples), samples[:ROWS])
+
+
+def _digits() -> FloatArray:
+    """Digits of scikit-learn as images `[n, 784]` like those of MNIST, in steps of 1/255, each at its own place."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((IMAGES + CALIBRATION, SIDE, SIDE), np.float32)
+    for image, small in zip(images, load_digits().images / 16, strict=False):
+        strokes = (zoom(small, DIGIT / len(small), order=1) - DARK).clip(0) / (1 - DARK)
+        row, column = rng.integers(0, SIDE - DIGIT + 1, 2)
+        image[row : row + DIGIT, column : column + DIGIT] = np.rint(255 * strokes)
+    return images.reshape(len(images), -1) / np.float32(255)
 
 
 def _shipped(calibration: FloatArray) -> dict[str, Network]:

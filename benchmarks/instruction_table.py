@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from instruction_forms import MNIST, NOISE
+from instruction_forms import NOISE, STROKES
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ def _goal(shape: str, form: str, *limits: int) -> Goal:
 
 
 GOALS = (
-    _goal(MNIST, "dense, int8", 320, 145, 145, 60, 300),
-    _goal(MNIST, "rank 32, int8", 120, 58, 45, 15, 105),
-    _goal(MNIST, "1x4 blocks, 90 %, int8", 180, 105, 65, 21, 145),
-    _goal(MNIST, "unstructured, 90 %, int8", 190, 110, 110, 45, 150),
+    _goal(STROKES, "dense, int8", 320, 145, 145, 60, 300),
+    _goal(STROKES, "rank 32, int8", 120, 58, 45, 15, 105),
+    _goal(STROKES, "1x4 blocks, 90 %, int8", 180, 105, 65, 21, 145),
+    _goal(STROKES, "unstructured, 90 %, int8", 190, 110, 110, 45, 150),
     _goal(NOISE, "dense, int8", 1700, 750, 500, 95, 1650),
 )
 #: Upper limits of the same forms on Cortex-M0, in bytes.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SHAPE, FORM = "784-512-10, MNIST", "rank 32, int8"
+SHAPE, FORM = "784-512-10, digits", "rank 32, int8"
 
 
 @pytest.fixture
