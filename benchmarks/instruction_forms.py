@@ -33,6 +33,8 @@ ROWS, NOISE_CALIBRATION = 2, 64
 SMALL, TALL, AUTOENCODER = (64, 48, 10), (784, 512, 256, 10), (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
 STROKES, NOISE = "784-512-10, digits", "784-512-256-10, no zeros"
 POSITIONS, ANOMALY = "64-48-10", "640-128x4-8-128x4-640"
+#: Share of hidden neurons that are not 0, as in the shipped network.
+ACTIVE = 0.35
 #: Rank of the factors of the autoencoder.
 ANOMALY_RANK = 16
 
@@ -68,8 +70,7 @@ def forms() -> Iterator[Form]:
     rng = np.random.default_rng(0)
     noise = rng.uniform(-1, 1, (NOISE_CALIBRATION, TALL[0])).astype(np.float32)
     whole = perceptron(rng, TALL, dense)
-    unbiased = tuple(replace(layer, bias=None) for layer in whole.layers)  # about half of the hidden neurons are 0
-    whole = replace(whole, layers=unbiased)
+    whole = _quiet(whole, noise)
     yield Form(NOISE, "dense, int8", to_int8(whole, noise), noise[:ROWS])
     yield Form(NOISE, "dense, int8 weights", to_int8_weights(whole), noise[:ROWS])
     positions = perceptron(rng, SMALL, _coordinates)
@@ -118,6 +119,17 @@ def _typed(shape: str, networks: dict[str, Network], inputs: FloatArray, calibra
         yield Form(shape, f"{name}, int8 weights", to_int8_weights(network), inputs)
     for name, network in networks.items():
         yield Form(shape, f"{name}, float32", network, inputs)
+
+
+def _quiet(network: Network, inputs: FloatArray) -> Network:
+    """The same with biases such that `ACTIVE` of the hidden neurons are not 0."""
+    layers, x = [], inputs
+    for layer in network.layers[:-1]:
+        sums = x @ layer.weight.to_dense().T
+        bias = np.full(sums.shape[1], -np.quantile(sums, 1 - ACTIVE), np.float32)
+        layers.append(replace(layer, bias=bias))
+        x = (sums + bias).clip(0)
+    return replace(network, layers=(*layers, network.layers[-1]))
 
 
 def _autoencoder(rng: np.random.Generator, kind: Hidden) -> Network:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import sen_edge
@@ -163,9 +164,11 @@ def _compression_parts(item: Item) -> list[Part]:
 
 
 def _main_name(artifact: Mapping[str, Any]) -> str:
-    """Name of the file that engines load; a manifest sorts names."""
-    names: list[str] = list(artifact["files"])
-    return next((name for name in names if name.endswith(f".{artifact['target']}")), names[0])
+    """Name of the file that engines load; a manifest sorts names. In a folder it has the name of the folder."""
+    names = [PurePosixPath(name) for name in artifact["files"]]
+    candidates = [name for name in names if name.suffix == f".{artifact['target']}"]
+    named = [name for name in candidates if name.stem == name.parent.name]
+    return str([*named, *candidates, *names][0])
 
 
 def _export_rows(item: Item) -> list[dict[str, str]]:

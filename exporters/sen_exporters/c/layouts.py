@@ -16,7 +16,7 @@ OFFSET = 128
 #: Rows that a byte can name.
 SEGMENT = 256
 #: Rows of a group; columns that `sen_integer_pairs` reads at once.
-ROWS, PAIR_COLUMNS = 4, 8
+ROWS, PAIR_COLUMNS = 4, 16
 #: Single weights are read in fours, blocks in twos.
 WEIGHTS, BLOCKS = 4, 2
 #: Columns of a block.

@@ -1,5 +1,5 @@
 /* Dense weights for processors with DSP instructions, and inputs that are rarely 0: two rows of two columns in a word, r0c0 r1c0
- * r0c1 r1c1, and two words for four rows of two columns; columns are filled up to a multiple of eight, rows to one of four.
+ * r0c1 r1c1, and two words for four rows of two columns; columns are filled up to a multiple of sixteen, rows to one of four.
  * Weights of even rows are stored plus 128. Sums of odd rows stay within 24 bits. */
 #include "integer_sums.h"
 
@@ -15,10 +15,15 @@ static const SEN_FLASH uint8_t *add_pairs(
     "ldrd %[u], %[v], [%[values]], #8\n uxtb16 %[even], %[u]\n smlad %[both0], %[u], %[" x "], %[both0]\n" \
     "smlad %[even0], %[even], %[" x "], %[even0]\n uxtb16 %[even], %[v]\n" \
     "smlad %[both1], %[v], %[" x "], %[both1]\n smlad %[even1], %[even], %[" x "], %[even1]\n"
-#define SEN_FOUR_PAIRS "ldrd %[x0], %[x1], [%[at]], #8\n" SEN_TWO_PAIRS("x0") SEN_TWO_PAIRS("x1")
+#define SEN_FOUR_COLUMNS "ldrd %[x0], %[x1], [%[at]], #8\n" SEN_TWO_PAIRS("x0") SEN_TWO_PAIRS("x1")
+#ifdef __OPTIMIZE_SIZE__
+#define SEN_COLUMNS_OF_PAIRS SEN_FOUR_COLUMNS
+#else
+#define SEN_COLUMNS_OF_PAIRS SEN_FOUR_COLUMNS SEN_FOUR_COLUMNS SEN_FOUR_COLUMNS SEN_FOUR_COLUMNS
+#endif
     uint32_t x0, x1, u, v, even;
     __asm__ volatile(
-        "1: " SEN_FOUR_PAIRS SEN_FOUR_PAIRS "cmp %[at], %[end]\n bne 1b\n"
+        "1: " SEN_COLUMNS_OF_PAIRS "cmp %[at], %[end]\n bne 1b\n"
         : [at] "+r"(at), [values] "+r"(values), [even0] "+r"(even0), [both0] "+r"(both0), [even1] "+r"(even1),
           [both1] "+r"(both1), [x0] "=&r"(x0), [x1] "=&r"(x1), [u] "=&r"(u), [v] "=&r"(v), [even] "=&r"(even)
         : [end] "r"(end)
@@ -44,7 +49,7 @@ SEN_PRIVATE void sen_integer_pairs(const sen_integer_weights *w, const uint8_t *
 {
     const uint32_t rows = (w->rows + 3) / 4 * 4;
     int32_t *const sums = scratch;
-    uint32_t *const pairs = (uint32_t *)(void *)(sums + rows), *const end = pairs + (w->columns + 7) / 8 * 4, *pair;
+    uint32_t *const pairs = (uint32_t *)(void *)(sums + rows), *const end = pairs + (w->columns + 15) / 16 * 8, *pair;
     const SEN_FLASH uint8_t *values = w->values;
     uint32_t column = 0, total = 0, row;
     for (pair = pairs; pair != end; pair++, column += 2) {

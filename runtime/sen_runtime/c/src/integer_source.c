@@ -168,13 +168,14 @@ static void add_blocks(
 /* Not 0 if one of four inputs is not. */
 static uint32_t find_any(const uint8_t *x)
 {
-#ifdef __ARM_FEATURE_UNALIGNED
-    uint32_t four;
-    memcpy(&four, x, sizeof four);
-    return four;
-#else
-    return (uint32_t)(x[0] | x[1] | x[2] | x[3]);
+#ifdef SEN_READS_FOUR
+    if (SEN_READS_FOUR(x)) {
+        uint32_t four;
+        memcpy(&four, SEN_FOUR(x), sizeof four);
+        return four;
+    }
 #endif
+    return (uint32_t)(x[0] | x[1] | x[2] | x[3]);
 }
 
 /* Blocks of four columns; a place of `starts` is for four inputs. */
