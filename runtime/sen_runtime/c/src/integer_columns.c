@@ -100,17 +100,17 @@ SEN_INLINE void add_four_rows(const uint8_t *values, const sen_active *active, c
 /* Sums are in high registers, which are only added to and moved. */
 #define SEN_ROW(place, sum) "ldrb r6, [r4, #" place "]\n muls r6, r5\n add " sum ", r6\n"
 #define SEN_COLUMN "ldmia %[at]!, {r4, r5}\n add r4, %[values]\n" SEN_ROW("0", "r8") SEN_ROW("1", "r9") SEN_ROW("2", "r10") SEN_ROW("3", "r11")
-#define SEN_LOAD(place, sum) "ldr r4, [%[sums], #" place "]\n mov " sum ", r4\n"
-#define SEN_STORE(place, sum) "mov r4, " sum "\n str r4, [%[sums], #" place "]\n"
 
-SEN_INLINE void add_four_rows(const uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
+SEN_INLINE void add_four_rows(
+    const SEN_FLASH uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)
 {
     __asm__ volatile(
-        ".syntax unified\n" SEN_LOAD("0", "r8") SEN_LOAD("4", "r9") SEN_LOAD("8", "r10") SEN_LOAD("12", "r11")
+        ".syntax unified\n ldmia %[sums]!, {r4, r5, r6}\n mov r8, r4\n mov r9, r5\n mov r10, r6\n"
+        "ldmia %[sums]!, {r4}\n mov r11, r4\n subs %[sums], #16\n"
         "1: " SEN_COLUMNS "cmp %[at], %[end]\n bne 1b\n"
-        SEN_STORE("0", "r8") SEN_STORE("4", "r9") SEN_STORE("8", "r10") SEN_STORE("12", "r11")
-        : [at] "+l"(active)
-        : [values] "l"(values), [end] "l"(end), [sums] "l"(sums)
+        "mov r4, r8\n mov r5, r9\n mov r6, r10\n stmia %[sums]!, {r4, r5, r6}\n mov r4, r11\n stmia %[sums]!, {r4}\n"
+        : [at] "+l"(active), [sums] "+l"(sums)
+        : [values] "l"(values), [end] "l"(end)
         : "cc", "memory", "r4", "r5", "r6", "r8", "r9", "r10", "r11");
 }
 
@@ -153,15 +153,19 @@ SEN_INLINE void add_four_rows(
         __asm__ volatile("" : "+r"(a), "+r"(b), "+r"(c), "+r"(d), "+r"(e), "+r"(f), "+r"(g), "+r"(h) : : "memory"); \
     }
 
-static __attribute__((noinline)) void add_eight_rows(
+static SEN_NOINLINE void add_eight_rows(
     const uint8_t *values, size_t step, const sen_active *active, const sen_active *end, uint32_t *sums)
 {
     uint32_t a = sums[0], b = sums[1], c = sums[2], d = sums[3], e = sums[4], f = sums[5], g = sums[6], h = sums[7];
-    for (; active != end; active += 4) {
+    for (; active != end; active += 8) {
         SEN_COLUMN(active)
         SEN_COLUMN(active + 1)
         SEN_COLUMN(active + 2)
         SEN_COLUMN(active + 3)
+        SEN_COLUMN(active + 4)
+        SEN_COLUMN(active + 5)
+        SEN_COLUMN(active + 6)
+        SEN_COLUMN(active + 7)
     }
     sums[0] = a;
     sums[1] = b;

@@ -20,6 +20,13 @@
 #endif
 #endif
 
+/* Of loops that need all registers. */
+#ifdef __GNUC__
+#define SEN_NOINLINE __attribute__((noinline))
+#else
+#define SEN_NOINLINE
+#endif
+
 /* A nonzero input: where its weights begin, and its value. */
 typedef struct sen_active {
     uint32_t offset, value;
@@ -90,7 +97,7 @@ SEN_INLINE int32_t sen_upper_half(int32_t a, int32_t b)
 }
 
 /* y = values of sums, to each of which `added` and the bias of its row are added. */
-static void requantize_sums(const sen_integer_weights *w, const int32_t *sums, int32_t added, uint8_t *y)
+static SEN_NOINLINE void requantize_sums(const sen_integer_weights *w, const int32_t *sums, int32_t added, uint8_t *y)
 {
     const SEN_FLASH int32_t *row = w->bias_multiplier;
     const SEN_FLASH uint8_t *shift = w->shift;
@@ -144,8 +151,10 @@ static void requantize_sums(const sen_integer_weights *w, const int32_t *sums, i
     while (y != end) {
         const int32_t bias = *row++, multiplier = *row++;
         const uint32_t sum = (uint32_t)(*sums++ + added + bias) << prescale;
-        const int32_t value = ((sen_upper_half((int32_t)sum, multiplier) >> *shift++) + half) >> 1;
-        *y++ = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+        int32_t value = ((sen_upper_half((int32_t)sum, multiplier) >> *shift++) + half) >> 1;
+        if ((uint32_t)value > 255u) /* rare, and also less than 0 */
+            value = value < 0 ? 0 : 255;
+        *y++ = (uint8_t)value;
     }
 #endif
 }
