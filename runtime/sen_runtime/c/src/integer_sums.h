@@ -152,8 +152,12 @@ static SEN_NOINLINE void requantize_sums(const sen_integer_weights *w, const int
         const int32_t bias = *row++, multiplier = *row++;
         const uint32_t sum = (uint32_t)(*sums++ + added + bias) << prescale;
         int32_t value = ((sen_upper_half((int32_t)sum, multiplier) >> *shift++) + half) >> 1;
-        if ((uint32_t)value > 255u) /* rare, and also less than 0 */
-            value = value < 0 ? 0 : 255;
+        if ((uint32_t)value > 255u) { /* rare, and also less than 0 */
+            if (value < 0)
+                value = 0;
+            else
+                value = 255;
+        }
         *y++ = (uint8_t)value;
     }
 #endif
