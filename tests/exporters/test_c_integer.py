@@ -21,7 +21,10 @@ from sen_exporters.tflite.graph import TfliteOptions
 from sen_runtime import integer
 from sen_runtime.engines import c as engine
 from sen_runtime.engines.litert import ENGINE as LITERT
-from sen_runtime.ir.network import Network
+from sen_runtime.ir.int8 import Grid
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity
+from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization
 from tests.engines.test_integer import KINDS, SPIKING, quantized
 from tests.support.c_exports import STRICT, assert_flash, compile_and_run, export
@@ -80,6 +83,19 @@ def test_int4_equals_the_reference_to_the_bit(
     x = random_input(rng, network, 20)
     for inputs in (x, x * (rng.random(x.shape) < 0.2).astype(np.float32), np.ones_like(x)):
         np.testing.assert_array_equal(session.run(inputs), integer.run(network, inputs))
+
+
+@pytest.mark.parametrize(("n_in", "zero_point", "simd"), [(34_000, -128, "none"), (260, 0, "dsp")])
+def test_sums_may_carry_before_they_are_corrected(n_in: int, zero_point: int, simd: str, tmp_path: Path) -> None:
+    """Sums of weights plus 128, and those of two rows in one number, exceed int32; the sums of the weights do not."""
+    w = np.tile(np.array([[126], [126], [-126], [-126]], np.int8), n_in)
+    reach = 255 * 126 * n_in
+    grid, out = Grid(1 / 255, zero_point), Grid(reach / 255 / 64, 0)
+    layer = Layer(Dense(w, np.ones(1, np.float32)), None, Identity(), out)
+    network = Network((layer,), input_grid=grid, metadata={"input_range": "-1 1"})
+    x = grid.dequantize(np.full((1, n_in), 127, np.int8))
+    session = engine.load(export(network, simd=simd).write(tmp_path), flags=CHECKED)
+    np.testing.assert_array_equal(session.run(x), integer.run(network, x))
 
 
 @pytest.mark.parametrize("activation", ["none", "sigmoid"])

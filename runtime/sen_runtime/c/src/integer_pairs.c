@@ -4,12 +4,13 @@
 #include "integer_sums.h"
 
 /* export: sen_integer_pairs, needs integer_sums */
-/* Sums of the products of four rows with the pairs of inputs `at`, less `offset` where weights are stored plus 128. Halves of a word are 256 times a weight of an odd row plus one of
- * an even row, and so are the sums of their products. Returns the end of the weights. */
+/* Sums of the products of four rows with the pairs of inputs `at`, less `offset` where weights are stored plus 128. A half of a word is
+ * 256 times a weight of an odd row plus one of an even row, and so are the sums of their products, modulo 2^32. Returns the end of
+ * the weights. */
 static const SEN_FLASH uint8_t *add_pairs(
-    const SEN_FLASH uint8_t *values, const uint32_t *at, const uint32_t *end, int32_t offset, int32_t *sums)
+    const SEN_FLASH uint8_t *values, const uint32_t *at, const uint32_t *end, uint32_t offset, int32_t *sums)
 {
-    int32_t even0 = 0, both0 = 0, even1 = 0, both1 = 0;
+    uint32_t even0 = 0, both0 = 0, even1 = 0, both1 = 0;
 #ifdef SEN_DSP
 #define SEN_TWO_PAIRS(x) \
     "ldrd %[u], %[v], [%[values]], #8\n uxtb16 %[even], %[u]\n smlad %[both0], %[u], %[" x "], %[both0]\n" \
@@ -30,18 +31,18 @@ static const SEN_FLASH uint8_t *add_pairs(
         : "cc", "memory");
 #else
     for (; at != end; at++, values += 8) {
-        const int32_t a = (int32_t)(*at & 0xFFFFu), b = (int32_t)(*at >> 16);
+        const uint32_t a = *at & 0xFFFFu, b = *at >> 16, even = values[0] * a + values[2] * b, next = values[4] * a + values[6] * b;
         const SEN_FLASH int8_t *odd = (const SEN_FLASH int8_t *)values;
-        even0 += values[0] * a + values[2] * b;
-        even1 += values[4] * a + values[6] * b;
-        both0 += 256 * (odd[1] * a + odd[3] * b) + values[0] * a + values[2] * b;
-        both1 += 256 * (odd[5] * a + odd[7] * b) + values[4] * a + values[6] * b;
+        even0 += even;
+        even1 += next;
+        both0 += 256u * ((uint32_t)odd[1] * a + (uint32_t)odd[3] * b) + even;
+        both1 += 256u * ((uint32_t)odd[5] * a + (uint32_t)odd[7] * b) + next;
     }
 #endif
-    sums[0] = even0 - offset;
-    sums[1] = (int32_t)((uint32_t)both0 - (uint32_t)even0) >> 8;
-    sums[2] = even1 - offset;
-    sums[3] = (int32_t)((uint32_t)both1 - (uint32_t)even1) >> 8;
+    sums[0] = (int32_t)(even0 - offset);
+    sums[1] = (int32_t)(both0 - even0) >> 8;
+    sums[2] = (int32_t)(even1 - offset);
+    sums[3] = (int32_t)(both1 - even1) >> 8;
     return values;
 }
 
@@ -58,7 +59,7 @@ SEN_PRIVATE void sen_integer_pairs(const sen_integer_weights *w, const uint8_t *
         total += a + b;
     }
     for (row = 0; row < rows; row += 4)
-        values = add_pairs(values, pairs, end, 128 * (int32_t)total, sums + row);
+        values = add_pairs(values, pairs, end, 128 * total, sums + row);
     requantize_sums(w, sums, 0, y);
 }
 /* end */

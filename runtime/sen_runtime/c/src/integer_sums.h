@@ -150,7 +150,7 @@ static SEN_NOINLINE void requantize_sums(const sen_integer_weights *w, const int
 #else
     while (y != end) {
         const int32_t bias = *row++, multiplier = *row++;
-        const uint32_t sum = (uint32_t)(*sums++ + added + bias) << prescale;
+        const uint32_t sum = ((uint32_t)*sums++ + (uint32_t)added + (uint32_t)bias) << prescale; /* it may carry on the way */
         int32_t value = ((sen_upper_half((int32_t)sum, multiplier) >> *shift++) + half) >> 1;
         if ((uint32_t)value > 255u) { /* rare, and also less than 0 */
             if (value < 0)
