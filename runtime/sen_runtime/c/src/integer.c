@@ -62,59 +62,28 @@ SEN_PRIVATE void sen_integer_quantize(const float *x, uint32_t n, float inverse_
 /* end */
 
 /* export: sen_integer_integrate, needs integer_types */
-/* `steps` steps of one neuron; returns the sum of the factors of its spikes. One function for each reset. */
-typedef int32_t sen_lif_steps(
-    const sen_integer_lif *neuron, int32_t current, const SEN_FLASH int32_t *factors, uint32_t steps,
-    int16_t *membrane);
-
-/* A membrane between its limits; so is a membrane that has decayed. */
-#define SEN_DECAYED(u) (((u) * decay + 16384) >> 15)
-#define SEN_CLIPPED(u) ((u) > high ? high : (u) < low ? low : (u))
-
-static int32_t reset_by_subtraction(
-    const sen_integer_lif *neuron, int32_t current, const SEN_FLASH int32_t *factors, uint32_t steps,
-    int16_t *membrane)
+static int32_t decay_integer(const sen_integer_lif *neuron, int32_t membrane)
 {
-    const int32_t threshold = neuron->threshold, decay = neuron->decay, low = -neuron->zero, high = 255 - neuron->zero;
-    int32_t u = *membrane, sum = 0;
-    for (; steps > 0; steps--, factors++) {
-        int32_t after = SEN_DECAYED(u) + current;
-        after = after > high ? high : after;
-        if (u > threshold)
-            after -= threshold;
-        u = after < low ? low : after;
-        if (u > threshold)
-            sum += *factors;
-    }
-    *membrane = (int16_t)u;
-    return sum;
+    return (membrane * neuron->decay + 16384) >> 15;
 }
 
-static int32_t reset_to_zero(
-    const sen_integer_lif *neuron, int32_t current, const SEN_FLASH int32_t *factors, uint32_t steps,
+/* `steps` steps of one neuron; returns the sum of the factors of its spikes. `reset` is a constant wherever this is called. */
+SEN_INLINE int32_t lif_steps(
+    const sen_integer_lif *neuron, const uint32_t reset, int32_t current, const SEN_FLASH int32_t *factors, uint32_t steps,
     int16_t *membrane)
 {
-    const int32_t threshold = neuron->threshold, decay = neuron->decay, low = -neuron->zero, high = 255 - neuron->zero;
+    const int32_t threshold = neuron->threshold, low = -neuron->zero, high = 255 - neuron->zero;
     int32_t u = *membrane, sum = 0;
     for (; steps > 0; steps--, factors++) {
-        const int32_t after = (u > threshold ? 0 : SEN_DECAYED(u)) + current;
-        u = SEN_CLIPPED(after);
-        if (u > threshold)
-            sum += *factors;
-    }
-    *membrane = (int16_t)u;
-    return sum;
-}
-
-static int32_t reset_before_decay(
-    const sen_integer_lif *neuron, int32_t current, const SEN_FLASH int32_t *factors, uint32_t steps,
-    int16_t *membrane)
-{
-    const int32_t threshold = neuron->threshold, decay = neuron->decay, low = -neuron->zero, high = 255 - neuron->zero;
-    int32_t u = *membrane, sum = 0;
-    for (; steps > 0; steps--, factors++) {
-        const int32_t before = u > threshold ? u - threshold : u, after = SEN_DECAYED(before) + current;
-        u = SEN_CLIPPED(after);
+        const int fired = u > threshold;
+        if (reset == SEN_RESET_BEFORE_DECAY && fired)
+            u -= threshold;
+        u = reset == SEN_RESET_ZERO && fired ? 0 : decay_integer(neuron, u);
+        u += current;
+        u = u > high ? high : u;
+        if (reset == SEN_RESET_SUBTRACT && fired)
+            u -= threshold;
+        u = u < low ? low : u;
         if (u > threshold)
             sum += *factors;
     }
@@ -128,15 +97,19 @@ SEN_PRIVATE void sen_integer_integrate(
     const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const SEN_FLASH int32_t *factors, uint32_t steps,
     int16_t *membrane, uint8_t *total)
 {
-    sen_lif_steps *const run = neuron->reset == SEN_RESET_SUBTRACT ? reset_by_subtraction
-                               : neuron->reset == SEN_RESET_ZERO   ? reset_to_zero
-                                                                   : reset_before_decay;
-    const int32_t decay = neuron->decay, leak = neuron->threshold - SEN_DECAYED(neuron->threshold);
+    const int32_t leak = neuron->threshold - decay_integer(neuron, neuron->threshold);
     uint32_t i;
     for (i = 0; i < n; i++) {
         const int32_t arriving = current[i] - neuron->zero;
-        const int is_silent = steps > 1 && arriving <= leak && membrane[i] <= neuron->threshold;
-        const int32_t sum = is_silent ? 0 : run(neuron, arriving, factors, steps, membrane + i);
+        int32_t sum = 0;
+        if (steps > 1 && arriving <= leak && membrane[i] <= neuron->threshold)
+            sum = 0;
+        else if (neuron->reset == SEN_RESET_SUBTRACT)
+            sum = lif_steps(neuron, SEN_RESET_SUBTRACT, arriving, factors, steps, membrane + i);
+        else if (neuron->reset == SEN_RESET_ZERO)
+            sum = lif_steps(neuron, SEN_RESET_ZERO, arriving, factors, steps, membrane + i);
+        else
+            sum = lif_steps(neuron, SEN_RESET_BEFORE_DECAY, arriving, factors, steps, membrane + i);
         total[i] = (uint8_t)(sum > 255 ? 255 : sum);
     }
 }
