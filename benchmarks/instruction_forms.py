@@ -15,6 +15,9 @@ from scipy.ndimage import zoom
 from sklearn.datasets import load_digits
 
 import sen_edge
+from sen_edge.data.calibration import load_calibration
+from sen_edge.data.datasets import load_test
+from sen_edge.errors import DataError
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime.ir.network import Network
@@ -31,7 +34,7 @@ DARK = 0.5
 #: Inputs of random networks.
 ROWS, NOISE_CALIBRATION = 2, 64
 SMALL, TALL, AUTOENCODER = (64, 48, 10), (784, 512, 256, 10), (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
-STROKES, NOISE = "784-512-10, digits", "784-512-256-10, no zeros"
+STROKES, MNIST, NOISE = "784-512-10, digits", "784-512-10, MNIST", "784-512-256-10, no zeros"
 POSITIONS, ANOMALY = "64-48-10", "640-128x4-8-128x4-640"
 #: Share of hidden neurons that are not 0, as in the shipped network.
 ACTIVE = 0.35
@@ -64,6 +67,9 @@ def forms() -> Iterator[Form]:
     """Yield all forms: those of the shipped network first."""
     images, calibration = np.split(_digits(), [IMAGES])
     yield from _typed(STROKES, _shipped(calibration), images, calibration)
+    if mnist := _mnist():
+        for name, network in _shipped(mnist[1]).items():
+            yield Form(MNIST, f"{name}, int8", to_int8(network, mnist[1]), mnist[0])
     spiking = materialize(sen_edge.load(CHECKPOINTS / "mnist-snn-d32-e6.pt").network)
     yield Form(STROKES, "spiking, T = 10, float32", spiking, images)
     yield Form(STROKES, "spiking, T = 10, int8", to_int8(spiking, calibration), images)
@@ -94,6 +100,16 @@ def _digits() -> FloatArray:
         row, column = rng.integers(0, SIDE - DIGIT + 1, 2)
         image[row : row + DIGIT, column : column + DIGIT] = np.rint(255 * strokes)
     return images.reshape(len(images), -1) / np.float32(255)
+
+
+def _mnist() -> tuple[FloatArray, FloatArray] | None:
+    """Test and training images of MNIST, as many as of `_digits`; None where it is not on this machine."""
+    network = sen_edge.load(CHECKPOINTS / "mnist-mlp-d32-e6.pt").network
+    try:
+        images = load_test("mnist", None, network).inputs[:IMAGES]
+        return np.asarray(images), load_calibration("mnist", None, network, CALIBRATION).inputs
+    except DataError:
+        return None
 
 
 def _shipped(calibration: FloatArray) -> dict[str, Network]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from instruction_forms import NOISE, STROKES
+from instruction_forms import MNIST, NOISE, STROKES
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,16 @@ def _goal(shape: str, form: str, *limits: int) -> Goal:
 
 
 GOALS = (
-    _goal(STROKES, "dense, int8", 320, 145, 145, 60, 300),
-    _goal(STROKES, "rank 32, int8", 120, 58, 45, 15, 105),
-    _goal(STROKES, "1x4 blocks, 90 %, int8", 180, 105, 65, 21, 145),
-    _goal(STROKES, "unstructured, 90 %, int8", 190, 110, 110, 45, 150),
+    *(
+        goal
+        for shape in (STROKES, MNIST)
+        for goal in (
+            _goal(shape, "dense, int8", 320, 145, 145, 60, 300),
+            _goal(shape, "rank 32, int8", 120, 58, 45, 15, 105),
+            _goal(shape, "1x4 blocks, 90 %, int8", 180, 105, 65, 21, 145),
+            _goal(shape, "unstructured, 90 %, int8", 190, 110, 110, 45, 150),
+        )
+    ),
     _goal(NOISE, "dense, int8", 1700, 750, 500, 95, 1650),
 )
 #: Upper limits of the same forms on Cortex-M0, in bytes.
@@ -79,21 +85,38 @@ def _table(shape: str, rows: Mapping[str, Measurement]) -> list[str]:
     return lines
 
 
+def _limits(found: Found) -> Iterator[tuple[Goal, list[tuple[str, float, int]]]]:
+    """Yield goals of measured forms, each with columns, measured values and limits."""
+    for goal in GOALS:
+        if row := found.get(goal.shape, {}).get(goal.form):
+            columns = [(core, row.instructions[core] / 1000, limit) for core, limit in goal.limits.items()]
+            columns += [("code, M0", row.code_bytes["M0"], MAX_CODE), ("RAM", row.arena_bytes, MAX_ARENA)]
+            yield goal, columns
+
+
+def missed(found: Found) -> set[tuple[str, str, str]]:
+    """Return shape, form and column of missed goals."""
+    return {
+        (goal.shape, goal.form, column)
+        for goal, columns in _limits(found)
+        for column, value, limit in columns
+        if value > limit
+    }
+
+
 def _goals(found: Found) -> list[str]:
     """The goals with what was measured."""
-    cores = list(GOALS[0].limits)
+    columns = [*GOALS[0].limits, "code, M0", "RAM"]
     lines = [
         "Measured / goal: thousands of instructions, bytes of code at -Os, bytes of RAM.",
         "",
-        f"| goal | {' | '.join(cores)} | code, M0 | RAM |",
-        f"| --- |{' ---: |' * (len(cores) + 2)}",
+        f"| goal | {' | '.join(columns)} |",
+        f"| --- |{' ---: |' * len(columns)}",
     ]
-    for goal in GOALS:
-        row = found[goal.shape][goal.form]
-        pairs = [(row.instructions[core] / 1000, limit) for core, limit in goal.limits.items()]
-        pairs += [(row.code_bytes["M0"], MAX_CODE), (row.arena_bytes, MAX_ARENA)]
+    for goal, values in _limits(found):
         cells = [
-            f"{value:,{'.1f' if value % 1 else '.0f'}} / {limit:,}{' FAIL' * (value > limit)}" for value, limit in pairs
+            f"{value:,{'.1f' if value % 1 else '.0f'}} / {limit:,}{' FAIL' * (value > limit)}"
+            for _, value, limit in values
         ]
         lines.append(f"| {goal.shape}: {goal.form} | {' | '.join(cells)} |")
     return lines

@@ -45,3 +45,8 @@ def test_another_compiler_is_not_compared(gate: Any) -> None:
     content = changed(gate, 2.0, "instructions", "M4")
     content["compilers"] = dict.fromkeys(content["compilers"], "13.1.0")
     assert gate.increases(content) == []
+
+
+def test_a_goal_that_the_file_meets_must_be_met(gate: Any) -> None:
+    assert gate.missed_now(changed(gate, 1.0, "instructions", "M55")) == []
+    assert len(gate.missed_now(changed(gate, 1.1, "instructions", "M55"))) == 1  # 14.1 of 15 thousand
