@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -74,7 +75,7 @@ class Product:
             zero_of(grid) == 0,
         )
 
-    @property
+    @cached_property
     def prescale(self) -> int | None:
         """Doublings of a sum after which every shift is at least 33; None if 32 bits do not hold such a sum."""
         doublings = max(0, UPPER_SHIFT - int(self.shift.min()))
@@ -180,10 +181,11 @@ def _weights(product: Product, place: Place, part: str, kernel: str, storage: Me
 
 def _rows(product: Product, place: Place, part: str) -> Members:
     """How sums become values, for any product."""
+    exponent = 31 - product.shift.astype(np.int32)
     return {
         "bias": place.constant(f"{part}_bias", product.bias, "bias in steps of the product"),
-        "multiplier": place.constant(f"{part}_multiplier", product.multiplier, "factor of sums, times 2^shift"),
-        "shift": place.constant(f"{part}_shift", product.shift, "its shift"),
+        "multiplier": place.constant(f"{part}_multiplier", product.multiplier, "factor of sums, times 2^31"),
+        "exponent": place.constant(f"{part}_exponent", exponent, "exponent of a power of 2 that follows"),
         "low": product.low,
     }
 

@@ -5,8 +5,12 @@
 
 #include "network.h"
 
+/* export: int4_groups */
+/* Columns of a group, and groups of a row. */
 #define SEN_INT4_GROUP 64u
 #define SEN_INT4_GROUPS(columns) ((columns) / SEN_INT4_GROUP + ((columns) % SEN_INT4_GROUP != 0))
+/* end */
+
 /* Bytes of `n` numbers of a row. */
 #define SEN_INT4_BYTES(n) ((n) / 2 + (n) % 2)
 

@@ -23,15 +23,14 @@ struct sen_integer_weights {
     const SEN_FLASH void *values; /* in the storage that `multiply` reads */
     const uint8_t *offsets; /* of panels of pairs: what is added to the weights of a column */
     const uint8_t *narrow;  /* and a bit for each pair of columns whose weights are at most 128 then */
-    /* Of each row, in images up to a multiple of 16 rows. A value is zero + (sum + bias) multiplier / 2^shift, rounded. */
-    const SEN_FLASH int32_t *bias, *multiplier;
-    const SEN_FLASH uint8_t *shift; /* 1 to 62 */
-    const int32_t *exponent;        /* 31 - shift; of images, as the next one */
-    int32_t max_exponent;
+    /* Of each row, in images up to a multiple of 16 rows. A value is zero + (sum + bias) multiplier 2^(exponent - 31), rounded. */
+    const SEN_FLASH int32_t *bias, *multiplier, *exponent;
+    int32_t max_exponent; /* of images */
     int32_t zero, low;     /* of the output: stored value of 0, min value */
-    /* Of integer_sums.h: bias and multiplier of each row in turn, instead of the arrays above; sums are multiplied by 2^prescale,
-     * and `shift` is 33 less then. */
+    /* Of integer_sums.h, instead of the arrays above: bias and multiplier of each row in turn, and -2 - exponent after the sums have been
+     * multiplied by 2^prescale. */
     const SEN_FLASH int32_t *bias_multiplier;
+    const SEN_FLASH uint8_t *shift;
     uint32_t prescale;
     /* Blocks, as in sen_weights; of int4 weights the steps of their groups: */
     const SEN_FLASH void *indices;
@@ -42,7 +41,7 @@ struct sen_integer_weights {
 /* The value of a row for its sum. */
 SEN_INLINE uint8_t sen_requantize(const sen_integer_weights *w, uint32_t row, int32_t sum)
 {
-    const uint32_t shift = w->shift[row];
+    const uint32_t shift = (uint32_t)(31 - w->exponent[row]);
     const int64_t product = (int64_t)(sum + w->bias[row]) * w->multiplier[row];
     const int64_t value = ((product + ((int64_t)1 << (shift - 1))) >> shift) + w->zero;
     return (uint8_t)(value < w->low ? w->low : value > 255 ? 255 : value);

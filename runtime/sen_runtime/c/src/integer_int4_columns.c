@@ -2,8 +2,7 @@
  * Columns of inputs that are 0 are skipped. sen_integer_int4 computes the same. */
 #include "integer_sums.h"
 
-/* export: sen_integer_int4_columns, needs integer_sums */
-#define INT4_GROUP 64u
+/* export: sen_integer_int4_columns, needs integer_sums, int4_groups */
 /* Rows of a word; inputs whose products with numbers of 4 bits add up within 16 bits. */
 #define INT4_ROWS 8u
 #define INT4_CHUNK 16u
@@ -13,9 +12,9 @@ static void list_inputs(const uint8_t *x, uint32_t columns, uint16_t *to)
 {
     uint32_t j = 0;
     while (j < columns) {
-        const uint32_t group = j / INT4_GROUP;
+        const uint32_t group = j / SEN_INT4_GROUP;
         uint32_t count = 0, sum = 0;
-        for (; count < INT4_CHUNK && j < columns && j / INT4_GROUP == group; j++) {
+        for (; count < INT4_CHUNK && j < columns && j / SEN_INT4_GROUP == group; j++) {
             if (x[j] != 0) {
                 to[3 + count++] = (uint16_t)j;
                 sum += x[j];
@@ -67,7 +66,7 @@ static const uint16_t *add_chunk(
  * 4 k to 4 k + 3. `scratch` holds the sums of all rows, and list_inputs. */
 SEN_PRIVATE void sen_integer_int4_columns(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
-    const uint32_t groups = (w->columns + INT4_GROUP - 1) / INT4_GROUP;
+    const uint32_t groups = SEN_INT4_GROUPS(w->columns);
     const uint32_t rows = (w->rows + INT4_ROWS - 1) / INT4_ROWS * INT4_ROWS;
     const SEN_FLASH uint32_t *words = w->values, *steps = w->indices;
     int32_t *const sums = scratch, *sum = sums;

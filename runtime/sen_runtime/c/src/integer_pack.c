@@ -86,15 +86,11 @@ static row_sums visit_row(const sen_integer_product *p, const panels *to, uint32
     return sums;
 }
 
-/* Bias and factors of rows; see sen_integer_weights. */
-typedef struct row_numbers {
-    int32_t *bias, *multiplier, *exponent;
-    uint8_t *shift;
-} row_numbers;
-
 /* Bias and factors of every row; a sum of products with its bias must not exceed int32. `zero` is the input that counts as 0 as
  * the product takes it. */
-static sen_status set_rows(const sen_integer_product *p, const panels *to, int32_t zero, const row_numbers *of, int32_t *max_exponent)
+static sen_status set_rows(
+    const sen_integer_product *p, const panels *to, int32_t zero, int32_t *bias, int32_t *multiplier, int32_t *exponent,
+    int32_t *max_exponent)
 {
     uint32_t row;
     *max_exponent = -31;
@@ -114,17 +110,15 @@ static sen_status set_rows(const sen_integer_product *p, const panels *to, int32
             return SEN_OPERATOR;
         set_factor(scale / p->out.scale, &factor, &power);
         *max_exponent = power > *max_exponent ? power : *max_exponent;
-        if (of->shift) {
-            of->bias[row] = (int32_t)((int64_t)added - sums.sum * zero);
-            of->multiplier[row] = factor;
-            of->exponent[row] = power;
-            of->shift[row] = (uint8_t)(31 - power);
+        if (exponent) {
+            bias[row] = (int32_t)((int64_t)added - sums.sum * zero);
+            multiplier[row] = factor;
+            exponent[row] = power;
         }
     }
-    for (; of->shift && row % 16 != 0; row++) {
-        of->bias[row] = of->multiplier[row] = 0;
-        of->exponent[row] = -31;
-        of->shift[row] = 62;
+    for (; exponent && row % 16 != 0; row++) {
+        bias[row] = multiplier[row] = 0;
+        exponent[row] = -31;
     }
     return SEN_OK;
 }
@@ -168,24 +162,21 @@ sen_status sen_place_integers(sen_loader *loader, const sen_integer_product *p, 
 {
     const sen_integer_kernels *kernels = loader->isa->integer;
     const uint64_t rows = ((uint64_t)p->rows + 15) / 16 * 16;
-    row_numbers numbers;
+    int32_t *bias = sen_take(&loader->arena, rows, sizeof *bias);
+    int32_t *multiplier = sen_take(&loader->arena, rows, sizeof *multiplier);
+    int32_t *exponent = sen_take(&loader->arena, rows, sizeof *exponent);
     const uint32_t group = kernels->panels ? kernels->group : 1;
     const uint64_t size = rows * ((uint64_t)p->width / group + (p->width % group != 0)) * group;
     panels to = {NULL, group, kernels->offset, NULL, NULL, NULL, NULL};
     int32_t zero = p->in.zero;
-    numbers.bias = sen_take(&loader->arena, rows, sizeof *numbers.bias);
-    numbers.multiplier = sen_take(&loader->arena, rows, sizeof *numbers.multiplier);
-    numbers.exponent = sen_take(&loader->arena, rows, sizeof *numbers.exponent);
-    numbers.shift = sen_take(&loader->arena, rows, sizeof *numbers.shift);
     if (p->width > SEN_MAX_INT8_COLUMNS || p->rows > SEN_MAX_INT8_COLUMNS)
         return SEN_OPERATOR;
     memset(w, 0, sizeof *w);
     w->rows = p->rows;
     w->columns = p->width;
-    w->bias = numbers.bias;
-    w->multiplier = numbers.multiplier;
-    w->exponent = numbers.exponent;
-    w->shift = numbers.shift;
+    w->bias = bias;
+    w->multiplier = multiplier;
+    w->exponent = exponent;
     w->zero = p->out.zero;
     w->low = p->low;
     if (loader->quantized < p->width)
@@ -213,5 +204,5 @@ sen_status sen_place_integers(sen_loader *loader, const sen_integer_product *p, 
     }
     if (loader->arena.overflows)
         return SEN_TOO_LARGE;
-    return set_rows(p, &to, zero, &numbers, &w->max_exponent);
+    return set_rows(p, &to, zero, bias, multiplier, exponent, &w->max_exponent);
 }

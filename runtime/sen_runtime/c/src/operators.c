@@ -120,10 +120,11 @@ static int are_scalars(const sen_image *image, const sen_operator_record *op)
 sen_status sen_check_operator(const sen_image *image, const sen_operator_record *op)
 {
     static const uint8_t used[] = {3, 2, 4, 4, 0, 3}; /* tensors by kind */
+    const uint32_t last = version_of(image) >= SEN_VERSION_WITH_INT4 ? SEN_INT4 : SEN_SUM;
     const int has_order = op->kind == SEN_SPARSE && version_of(image) >= SEN_VERSION_WITH_SOURCES && !image->input_grid;
     sen_tensor tensors[4];
     uint32_t i;
-    if (op->kind > (version_of(image) >= SEN_VERSION_WITH_INT4 ? SEN_INT4 : SEN_SUM) || op->n_out == 0 || op->n_in == 0 || op->order > (has_order ? SEN_BY_SOURCE : SEN_BY_ROW))
+    if (op->kind > last || op->n_out == 0 || op->n_in == 0 || op->order > (has_order ? SEN_BY_SOURCE : SEN_BY_ROW))
         return SEN_OPERATOR;
     for (i = 0; i < 4; i++) {
         if (op->tensors[i] != SEN_NONE && (i >= used[op->kind] || !is_tensor(image, op->tensors[i])))
