@@ -15,7 +15,7 @@ from sen_runtime import __version__
 from sen_runtime.ir.network import Network
 from tests.cross import harness
 from tests.support.clibrary import LIBRARY, STRICT, cmake_target, compile_c
-from tests.support.images import HOSTILE
+from tests.support.hostile_images import HOSTILE
 from tests.support.sen_bench import POSIX, SHORT, TOOLS, record_of
 
 SOURCES = sorted(TOOLS.glob("*.c"))

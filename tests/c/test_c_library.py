@@ -15,7 +15,7 @@ from sen_edge.errors import DataError
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
 from tests.support.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comparisons
-from tests.support.images import HOSTILE
+from tests.support.hostile_images import HOSTILE
 from tests.support.networks import by_source, random_input, random_network
 from tests.support.scalings import HOSTILE_SCALINGS, scaled
 

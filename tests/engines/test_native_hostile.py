@@ -19,7 +19,7 @@ from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Sparse
 from sen_runtime.memory_limits import MemoryLimitError
-from tests.support.images import HOSTILE
+from tests.support.hostile_images import HOSTILE
 from tests.support.native import SMALL, in_every_way
 from tests.support.networks import by_source, random_input, random_network
 

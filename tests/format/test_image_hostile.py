@@ -9,9 +9,9 @@ from sen_runtime import format as image
 from sen_runtime.errors import ImageError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity
+from tests.support.hostile_images import HOSTILE
 from tests.support.images import (
     DENSE,
-    HOSTILE,
     INT8_SAMPLE,
     LEAF,
     NONE,

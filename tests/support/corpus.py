@@ -12,7 +12,7 @@ import numpy as np
 
 from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import format as image
-from tests.support.images import HOSTILE
+from tests.support.hostile_images import HOSTILE
 from tests.support.networks import KINDS, by_source, random_network
 from tests.support.scalings import HOSTILE_SCALINGS, SCALED_INT8_SAMPLE, SCALED_TINY, scaled
 
