@@ -170,6 +170,8 @@ def test_a_disk_that_fails_keeps_the_old_folder(
         (("-O", "c.weights=array", "--to", "sen"), 2, "'c.weights'"),
         (("-O", "c.weights=flash"), 2, "'flash'"),
         (("--name", "int"), 2, "'int'"),
+        (("-O", "c.simd=neon"), 2, "'neon'"),
+        (("-O", "c.simd=dsp"), 2, "dsp"),
     ],
 )
 def test_budgets_and_wrong_requests(

@@ -128,6 +128,11 @@ def identifier(stem: str) -> str:
 def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
     name = identifier(options.name)
     program: Program
+    if network.input_grid is None and options.simd != "none":
+        raise ExportError(
+            f"simd is {options.simd}, which has no effect on networks with activations in floating point",
+            hint="add --dtype int8, or omit it",
+        )
     if network.input_grid is None:
         program = lower_network(network, name, options.weights)
     else:

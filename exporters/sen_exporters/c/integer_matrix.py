@@ -80,10 +80,10 @@ class Product:
         """Doublings of a sum after which every shift is at least 33; None if 32 bits do not hold such a sum."""
         doublings = max(0, UPPER_SHIFT - int(self.shift.min()))
         w = self.matrix.stored_matrix()
-        largest, least = (
+        bounds = [
             self.bias + integer.MAX_STORED * part.sum(axis=1, dtype=np.int64) for part in (w.clip(0), w.clip(max=0))
-        )
-        reach = int(max(np.abs(largest).max(), np.abs(least).max()))
+        ]
+        reach = int(np.abs(bounds).max())
         return doublings if reach << doublings < SUM_LIMIT else None
 
     @property

@@ -36,7 +36,7 @@ extern const char sen_kernels_{id}[4];
 #endif
 """
 _SOURCE = """\
-/* Kernels that networks exported by sen-edge share: a program contains this file once, whatever the number of networks.
+/* Kernels that networks exported by sen-edge share: a program contains this file once, for any number of networks.
  * Link with -Wl,--gc-sections, and kernels that no network names take no flash.
  * SPDX-License-Identifier: Apache-2.0 */
 #include "sen_kernels.h"

@@ -27,7 +27,7 @@ struct sen_integer_weights {
     const SEN_FLASH int32_t *bias, *multiplier, *exponent;
     int32_t max_exponent; /* of images */
     int32_t zero, low;     /* of the output: stored value of 0, min value */
-    /* Of integer_sums.h, instead of the arrays above: bias and multiplier of each row in turn, and -2 - exponent after the sums have been
+    /* Of integer_sums.h, instead of the arrays above: bias and multiplier of each row in turn, and -2 - exponent of sums that have been
      * multiplied by 2^prescale. */
     const SEN_FLASH int32_t *bias_multiplier;
     const SEN_FLASH uint8_t *shift;

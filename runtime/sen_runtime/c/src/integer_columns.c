@@ -99,7 +99,9 @@ SEN_INLINE void add_four_rows(const uint8_t *values, const sen_active *active, c
 
 /* Sums are in high registers, which are only added to and moved. */
 #define SEN_ROW(place, sum) "ldrb r6, [r4, #" place "]\n muls r6, r5\n add " sum ", r6\n"
-#define SEN_COLUMN "ldmia %[at]!, {r4, r5}\n add r4, %[values]\n" SEN_ROW("0", "r8") SEN_ROW("1", "r9") SEN_ROW("2", "r10") SEN_ROW("3", "r11")
+#define SEN_COLUMN \
+    "ldmia %[at]!, {r4, r5}\n add r4, %[values]\n" \
+    SEN_ROW("0", "r8") SEN_ROW("1", "r9") SEN_ROW("2", "r10") SEN_ROW("3", "r11")
 
 SEN_INLINE void add_four_rows(
     const SEN_FLASH uint8_t *values, const sen_active *active, const sen_active *end, uint32_t *sums)

@@ -4,9 +4,9 @@
 #include "integer_sums.h"
 
 /* export: sen_integer_pairs, needs integer_sums */
-/* Sums of the products of four rows with the pairs of inputs `at`, less `offset` where weights are stored plus 128. A half of a word is
- * 256 times a weight of an odd row plus one of an even row, and so are the sums of their products, modulo 2^32. Returns the end of
- * the weights. */
+/* Sums of the products of four rows with the pairs of inputs `at`, less `offset` where weights are stored plus 128. A half of a
+ * word is 256 times a weight of an odd row plus one of an even row, and so are the sums of their products, modulo 2^32. Returns
+ * the end of the weights. */
 static const SEN_FLASH uint8_t *add_pairs(
     const SEN_FLASH uint8_t *values, const uint32_t *at, const uint32_t *end, uint32_t offset, int32_t *sums)
 {
