@@ -119,7 +119,9 @@ def count(target: Target, folder: Path) -> tuple[int, ...]:
 def measure(form: Form, folder: Path) -> Measurement:
     """Measure a form on every core."""
     rows, net = len(form.inputs), export(form, folder / "none", "none")
-    exports = dict.fromkeys(CORES, net) | {"M4": export(form, folder / "dsp", "dsp")}
+    exports = dict.fromkeys(CORES, net)
+    if form.is_integer:
+        exports["M4"] = export(form, folder / "dsp", "dsp")
     counts = {core: count(target, exports[core]) for core, target in CORES.items()}
     arena = re.search(r"^#define NET_ARENA_BYTES (\d+)", (net / "net.h").read_text(), re.MULTILINE)
     assert arena is not None
