@@ -187,7 +187,7 @@ SEN_PRIVATE void sen_integer_columns(const sen_integer_weights *w, const uint8_t
     uint32_t *const sums = scratch, *const last = sums + rows;
     sen_active *const active = (sen_active *)(void *)last;
     uint32_t column = 0, total = 0;
-    memset(sums, 0, rows * sizeof *sums);
+    sen_clear_sums(sums, rows);
     while (column < w->columns) {
         const SEN_FLASH uint8_t *values = w->values;
         uint32_t *sum = sums;

@@ -71,7 +71,7 @@ SEN_PRIVATE void sen_integer_int4_columns(const sen_integer_weights *w, const ui
     const SEN_FLASH uint32_t *words = w->values, *steps = w->indices;
     int32_t *const sums = scratch, *sum = sums;
     uint16_t *const chunks = (uint16_t *)(void *)(sums + rows);
-    memset(sums, 0, rows * sizeof *sums);
+    sen_clear_sums((uint32_t *)sums, rows);
     list_inputs(x, w->columns, chunks);
     for (; sum != sums + rows; sum += INT4_ROWS, words += w->columns, steps += groups) {
         const uint16_t *chunk = chunks;

@@ -8,15 +8,21 @@ typedef struct sen_span {
     uint32_t start, count;
 } sen_span;
 
-static sen_span find_span(const SEN_FLASH void *starts, int is_short, size_t place)
+/* Bytes of a start; `starts` are of two or four. */
+static size_t start_size(const sen_integer_weights *w)
+{
+    return w->index_dtype == SEN_UINT16 ? 2 : 4;
+}
+
+static sen_span find_span(const SEN_FLASH void *starts, size_t size)
 {
     sen_span span;
-    if (is_short) {
-        const SEN_FLASH uint16_t *at = (const SEN_FLASH uint16_t *)starts + place;
+    if (size == 2) {
+        const SEN_FLASH uint16_t *at = starts;
         span.start = at[0];
         span.count = (uint32_t)at[1] - at[0];
     } else {
-        const SEN_FLASH uint32_t *at = (const SEN_FLASH uint32_t *)starts + place;
+        const SEN_FLASH uint32_t *at = starts;
         span.start = at[0];
         span.count = at[1] - at[0];
     }
@@ -81,19 +87,19 @@ SEN_PRIVATE void sen_integer_source(const sen_integer_weights *w, const uint8_t 
     const uint32_t rows = (w->rows + 3) / 4 * 4, columns = w->columns;
     const SEN_FLASH uint8_t *const indices = w->indices;
     const SEN_FLASH int8_t *const values = w->values;
-    const SEN_FLASH void *const starts = w->starts;
-    const int is_short = w->index_dtype == SEN_UINT16;
+    const SEN_FLASH uint8_t *const starts = w->starts;
+    const size_t size = start_size(w);
     int32_t *const sums = scratch;
     sen_active *const active = (sen_active *)(void *)(sums + rows);
     uint32_t column = 0, total = 0;
-    memset(sums, 0, rows * sizeof *sums);
+    sen_clear_sums((uint32_t *)sums, rows);
     while (column < columns) {
         const sen_active *const end = sen_find_active(x, columns, &column, active, &total), *at;
         for (at = active; at != end; at++) {
-            size_t place = at->offset / 4;
+            const SEN_FLASH uint8_t *start = starts + at->offset / 4 * size;
             uint32_t segment;
-            for (segment = 0; segment < rows; segment += 256, place += columns) {
-                const sen_span span = find_span(starts, is_short, place);
+            for (segment = 0; segment < rows; segment += 256, start += columns * size) {
+                const sen_span span = find_span(start, size);
                 add_weights(sums + segment, indices + span.start, values + span.start, span.count, (int32_t)at->value);
             }
         }
@@ -168,7 +174,7 @@ static void add_blocks(
 /* Not 0 if one of four inputs is not. */
 static uint32_t find_any(const uint8_t *x)
 {
-#ifdef SEN_READS_FOUR
+#if defined(SEN_READS_FOUR) && !defined(__OPTIMIZE_SIZE__)
     if (SEN_READS_FOUR(x)) {
         uint32_t four;
         memcpy(&four, SEN_FOUR(x), sizeof four);
@@ -181,21 +187,21 @@ static uint32_t find_any(const uint8_t *x)
 /* Blocks of four columns; a place of `starts` is for four inputs. */
 SEN_PRIVATE void sen_integer_source4(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
 {
-    const uint32_t rows = (w->rows + 3) / 4 * 4, places = w->columns / 4;
+    const uint32_t rows = (w->rows + 3) / 4 * 4;
     const SEN_FLASH uint8_t *const indices = w->indices;
     const SEN_FLASH int8_t *const values = w->values;
-    const SEN_FLASH void *const starts = w->starts;
-    const int is_short = w->index_dtype == SEN_UINT16;
+    const size_t size = start_size(w), step = w->columns / 4 * size;
+    const SEN_FLASH uint8_t *first = w->starts;
+    const uint8_t *const end = x + w->columns;
     int32_t *const sums = scratch;
-    uint32_t i;
-    memset(sums, 0, rows * sizeof *sums);
-    for (i = 0; i < places; i++, x += 4) {
-        size_t place = i;
+    sen_clear_sums((uint32_t *)sums, rows);
+    for (; x != end; x += 4, first += size) {
+        const SEN_FLASH uint8_t *start = first;
         uint32_t segment;
         if (!find_any(x))
             continue;
-        for (segment = 0; segment < rows; segment += 256, place += places) {
-            const sen_span span = find_span(starts, is_short, place);
+        for (segment = 0; segment < rows; segment += 256, start += step) {
+            const sen_span span = find_span(start, size);
             if (span.count)
                 add_blocks(sums + segment, indices + span.start, values + 4 * (size_t)span.start, span.count, x);
         }

@@ -54,9 +54,13 @@ SEN_INLINE sen_active *sen_find_active(const uint8_t *x, uint32_t columns, uint3
     uint32_t column = *first, sum = *total;
 #ifdef SEN_READS_FOUR
     const uint32_t stop = SEN_READS_FOUR(x + column) ? columns : 0;
-    for (; column + 4 <= stop && active + 4 <= end; column += 4) {
+    for (; column + 4 <= stop; column += 4) {
         uint32_t four, offset = 4 * column;
         memcpy(&four, SEN_FOUR(x + column), sizeof four);
+        if (four == 0)
+            continue;
+        if (end - active < 4)
+            break;
         for (; four; four >>= 8, offset += 4) {
             const uint32_t value = four & 255u;
             if (value) {
@@ -80,6 +84,22 @@ SEN_INLINE sen_active *sen_find_active(const uint8_t *x, uint32_t columns, uint3
     *first = column;
     *total = sum;
     return active;
+}
+
+/* Sets `rows` sums to 0, a multiple of four. Some C libraries for microcontrollers have a memset that writes single bytes. */
+SEN_INLINE void sen_clear_sums(uint32_t *sums, uint32_t rows)
+{
+#ifdef __OPTIMIZE_SIZE__
+    memset(sums, 0, rows * sizeof *sums);
+#else
+    const uint32_t *const end = sums + rows;
+    for (; sums != end; sums += 4) {
+        sums[0] = 0;
+        sums[1] = 0;
+        sums[2] = 0;
+        sums[3] = 0;
+    }
+#endif
 }
 
 /* The upper half of a product; b >= 0. Processors without an instruction for it multiply parts of 16 bits. */
@@ -122,7 +142,7 @@ static SEN_NOINLINE void requantize_sums(const sen_integer_weights *w, const int
     __asm__ volatile(
         "1: ldr %[value], [%[sums]], #4\n ldrd %[bias], %[multiplier], [%[row]], #8\n add %[value], %[added]\n add %[value], %[bias]\n"
         "lsl %[value], %[prescale]\n smull %[bias], %[value], %[value], %[multiplier]\n ldrb %[bias], [%[shift]], #1\n"
-        "asr %[value], %[bias]\n add %[value], %[half]\n asr %[value], #1\n usat %[value], #8, %[value]\n"
+        "asr %[value], %[bias]\n add %[value], %[half]\n usat %[value], #8, %[value], asr #1\n"
         "strb %[value], [%[y]], #1\n cmp %[y], %[end]\n bne 1b\n"
         : [sums] "+r"(sums), [row] "+r"(row), [shift] "+r"(shift), [y] "+r"(y), [value] "=&r"(value), [bias] "=&r"(bias),
           [multiplier] "=&r"(multiplier)
