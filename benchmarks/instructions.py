@@ -122,6 +122,7 @@ def measure(form: Form, folder: Path) -> Measurement:
     exports = dict.fromkeys(CORES, net)
     if form.is_integer:
         exports["M4"] = export(form, folder / "dsp", "dsp")
+        exports["M55"] = export(form, folder / "mve", "mve")
     counts = {core: count(target, exports[core]) for core, target in CORES.items()}
     arena = re.search(r"^#define NET_ARENA_BYTES (\d+)", (net / "net.h").read_text(), re.MULTILINE)
     assert arena is not None

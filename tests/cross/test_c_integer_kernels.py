@@ -52,11 +52,13 @@ def networks() -> Mapping[str, tuple[Network, str]]:
     """Networks by name, with the option `simd`; together they use every kernel."""
     rng = np.random.default_rng(0)
     shape = N_HIDDEN, N_IN
+    blocks = _network(rng, Sparse.from_dense(_drawn(rng, shape, 0.02), (1, 4)), 0)
     low_rank = LowRank(_drawn(rng, (N_HIDDEN, 9)), _drawn(rng, (9, N_IN)))
     return {
         "columns": (_network(rng, Dense(_drawn(rng, (N_HIDDEN, N_IN))), 0), "none"),
         "source": (_network(rng, Sparse.from_dense(_drawn(rng, shape, 0.1)), 0), "none"),
-        "blocks": (_network(rng, Sparse.from_dense(_drawn(rng, shape, 0.02), (1, 4)), 0), "none"),
+        "blocks": (blocks, "none"),
+        "gather": (blocks, "mve"),
         "low_rank": (_network(rng, low_rank, -1), "dsp"),
         "plain": (_plain(_network(rng, Sparse.from_dense(_drawn(rng, shape, 0.02)), 0)), "none"),
     }
@@ -65,7 +67,7 @@ def networks() -> Mapping[str, tuple[Network, str]]:
 def test_the_networks_use_every_kernel() -> None:
     programs = [lower_integers(network, "net", simd=simd) for network, simd in networks().values()]
     kernels = {weights.kernel.removeprefix("sen_integer_") for each in programs for weights in each.weights}
-    assert kernels == {"columns", "pairs", "source", "source4", "dense", "sparse"}
+    assert kernels == {"columns", "pairs", "source", "source4", "gather", "dense", "sparse"}
 
 
 @pytest.mark.cross

@@ -42,7 +42,7 @@ EXAMPLES = settings(max_examples=25, deadline=None, suppress_health_check=[Healt
     seed=st.integers(0, 2**32 - 1),
     granularity=st.sampled_from(["channel", "tensor"]),
     spiking=st.none() | SPIKING,
-    simd=st.sampled_from(["none", "dsp"]),
+    simd=st.sampled_from(["none", "dsp", "mve"]),
 )
 @EXAMPLES
 def test_outputs_equal_the_reference_to_the_bit(

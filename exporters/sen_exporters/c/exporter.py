@@ -37,7 +37,8 @@ class COptions(ExportOptions):
         weights: "array" (C text) or "incbin" (a binary file that the assembler includes); None is by size.
         harness: whether to write NAME_harness.c.
         kernels: "private" (in NAME.c) or "shared" (in sen_kernels.c).
-        simd: "dsp" stores int8 weights whose inputs are rarely 0 for the DSP instructions of Cortex-M4, M7 and M33.
+        simd: "dsp" stores int8 weights whose inputs are rarely 0 for the DSP instructions of Cortex-M4, M7 and M33,
+            "mve" blocks of 1x4 for Helium of Cortex-M55 and M85.
     """
 
     max_flash: Annotated[
@@ -53,8 +54,11 @@ class COptions(ExportOptions):
         doc("Kernels as a part of NAME.c, or as sen_kernels.c, which several networks in one program share."),
     ] = "private"
     simd: Annotated[
-        Literal["none", "dsp"],
-        doc("dsp: int8 weights whose inputs are rarely 0 in the order of DSP instructions (Cortex-M4, M7, M33)."),
+        Literal["none", "dsp", "mve"],
+        doc(
+            "dsp: int8 weights whose inputs are rarely 0 in the order of DSP instructions (Cortex-M4, M7, M33). "
+            "mve: blocks of 1x4 in the order of Helium (Cortex-M55, M85)."
+        ),
     ] = "none"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.operators import Dense, Int4, Sparse
 
-Simd: TypeAlias = Literal["none", "dsp"]
+Simd: TypeAlias = Literal["none", "dsp", "mve"]
 
 #: From this shift on, the upper half of a product of 64 bits gives the value, rounding included.
 UPPER_SHIFT = 33
@@ -46,6 +46,7 @@ class Product:
         zero: stored value of 0 of the output.
         low: min stored value of the output.
         has_zeros: whether inputs may be stored as 0 often: activations that cannot be negative, and spikes.
+        offset: what the kernel subtracts from stored inputs.
     """
 
     matrix: Dense | Sparse
@@ -55,6 +56,7 @@ class Product:
     zero: int
     low: int
     has_zeros: bool
+    offset: int = 0
 
     @classmethod
     def of(cls, matrix: Dense | Sparse, grid: Grid, bias: Array | None, out: Grid, low: int) -> Product:
@@ -106,6 +108,9 @@ def lower_matrix(
         return _plain(product, place, part), 0
     if isinstance(product.matrix, Sparse):
         if product.matrix.block == (1, layouts.BLOCK) and columns % layouts.BLOCK == 0:
+            if simd == "mve" and columns <= layouts.BLOCK * layouts.ROW_PLACES:
+                scratch = layouts.sums_bytes(rows) + layouts.gather_bytes(columns)
+                return _by_row(product, place, part, layouts.by_row(w)), scratch
             return _by_source(product, place, part, "sen_integer_source4", layouts.blocks(w)), layouts.sums_bytes(rows)
         stored, scratch = layouts.single(w), layouts.active_bytes(columns)
         return _by_source(product, place, part, "sen_integer_source", stored), layouts.sums_bytes(rows) + scratch
@@ -136,6 +141,16 @@ def _by_source(product: Product, place: Place, part: str, kernel: str, stored: l
         "index_dtype": dtype(stored.starts),
     }
     return _weights(product, place, part, kernel, storage)
+
+
+def _by_row(product: Product, place: Place, part: str, stored: layouts.ByRow) -> Weights:
+    """Blocks of four columns in the order of Helium."""
+    storage: Members = {
+        "values": place.constant(f"{part}_values", stored.values, f"{part} by row"),
+        "indices": place.constant(f"{part}_columns", stored.places, "four columns of each block"),
+        "starts": place.constant(f"{part}_counts", stored.counts, "blocks of each row in fours"),
+    }
+    return _weights(replace(product, offset=layouts.OFFSET), place, part, "sen_integer_gather", storage)
 
 
 def _plain(product: Product, place: Place, part: str) -> Weights:
@@ -194,7 +209,8 @@ def _scaled_rows(product: Product, place: Place, part: str) -> Members:
     """The same for `requantize_sums` of integer_sums.h."""
     prescale = product.prescale
     assert prescale is not None  # `takes_upper_half`
-    both = np.column_stack([product.bias, product.multiplier])
+    bias = product.bias + product.offset * product.matrix.stored_matrix().sum(axis=1, dtype=np.int32)
+    both = np.column_stack([bias, product.multiplier])
     shift = (product.shift + prescale - UPPER_SHIFT).astype(np.uint8)
     return {
         "bias_multiplier": place.constant(f"{part}_bias_multiplier", both, "bias, and factor of sums times 2^shift"),

@@ -1,4 +1,4 @@
-"""Storage of int8 weights for integer-only kernels: that of integer_columns.c, integer_pairs.c and integer_source.c."""
+"""Storage of int8 weights for integer-only kernels: of integer_columns.c, _pairs.c, _source.c and _gather.c."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ OFFSET = 128
 SEGMENT = 256
 #: Rows of a group; columns that `sen_integer_pairs` reads at once.
 ROWS, PAIR_COLUMNS = 4, 16
-#: Single weights are read in fours, blocks in twos.
-WEIGHTS, BLOCKS = 4, 2
-#: Columns of a block.
-BLOCK = 4
+#: Single weights are read in fours, blocks in twos, and those of a row in fours.
+WEIGHTS, BLOCKS, ROW_BLOCKS = 4, 2, 4
+#: Columns of a block; blocks of a row that a byte can name.
+BLOCK, ROW_PLACES = 4, 256
 #: `sen_active`, `SEN_ACTIVE`, and the bytes of `sen_run`, which Helium needs instead.
 ACTIVE_BYTES, ACTIVE, RUN_BYTES, VECTOR = 8, 256, 8, 16
 
@@ -38,6 +38,21 @@ class BySource:
     rows: Bytes
     values: Int8
     starts: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ByRow:
+    """Blocks of four columns of each row, filled up to a multiple of four blocks.
+
+    Attributes:
+        places: uint8 `[n]`, number of the four columns.
+        values: int8 `[n, 4]`.
+        counts: uint8 `[rows]`, blocks of each row in fours.
+    """
+
+    places: Bytes
+    values: Int8
+    counts: Bytes
 
 
 def round_up(size: int, step: int) -> int:
@@ -64,6 +79,11 @@ def columns_bytes(columns: int) -> int:
 def pairs_bytes(columns: int) -> int:
     """Scratch of `sen_integer_pairs` besides its sums."""
     return 2 * round_up(columns, PAIR_COLUMNS)
+
+
+def gather_bytes(columns: int) -> int:
+    """Scratch of `sen_integer_gather` besides its sums: inputs, on Helium."""
+    return round_up(columns, BLOCK)
 
 
 def columns(w: Int8) -> Bytes:
@@ -113,3 +133,15 @@ def _by_source(w: Int8, step: int) -> BySource:
     starts = np.concatenate([[0], np.cumsum(counts)])
     kind = np.uint16 if starts[-1] <= np.iinfo(np.uint16).max else np.int32
     return BySource(np.concatenate(rows).astype(np.uint8), np.concatenate(values), starts.astype(kind))
+
+
+def by_row(w: Int8) -> ByRow:
+    """Blocks of four columns by row; blocks of zeros fill it up."""
+    places, values, counts = [], [], []
+    for row in w.reshape(len(w), -1, BLOCK):
+        stored = np.flatnonzero(row.any(axis=1))
+        fill = -len(stored) % ROW_BLOCKS
+        places.append(np.pad(stored, (0, fill)))
+        values.append(np.pad(row[stored], ((0, fill), (0, 0))))
+        counts.append((len(stored) + fill) // ROW_BLOCKS)
+    return ByRow(np.concatenate(places).astype(np.uint8), np.concatenate(values), np.asarray(counts, np.uint8))
