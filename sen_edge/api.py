@@ -160,7 +160,7 @@ def compress(
         as_checkpoint: train coordinates under the pattern; the result is a checkpoint.
         progress: receives the stage and the completed share.
         options: fields of `sen_edge.compression.request.CompressRequest`; one of `sparsity`, `threshold`, `rank`,
-            `macs`, `error`, `hierarchical` and `max_drop` selects the method.
+            `macs`, `error`, `hierarchical`, `max_drop` and `max_flash` selects the method.
 
     Returns:
         Compressed network and figures; see `Compressed.save` and `Compressed.model`.

@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Lt, MinLen, Predicate
+from annotated_types import Ge, Gt, Lt, MinLen, Predicate, Unit
 
 from sen_edge.errors import UsageError
 from sen_runtime.errors import SenError
@@ -63,6 +63,7 @@ OpenShare = Annotated[float, Gt(0), Lt(1)]
 Text = Annotated[str, MinLen(1)]
 #: Bytes of a file.
 MAX_BYTES = 64 << 10
+BYTE_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
 #: A dotted key of more than `MAX_DEPTH` parts; the parsers take time quadratic in their number.
 DEEP_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MAX_DEPTH}}}""")
 
@@ -100,6 +101,20 @@ class Check(Predicate):
             return True
 
         super().__init__(run)
+
+
+class FromText:
+    """Annotation of a type whose values may be text, which `convert` turns into other values."""
+
+    def __init__(self, convert: Callable[[str], Any]) -> None:
+        self.convert = convert
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(
+            lambda value: self.convert(value) if isinstance(value, str) else value, handler(source)
+        )
 
 
 class OneOrEach:
@@ -147,6 +162,28 @@ class SchemaError(UsageError, ValueError):
         super().__init__(f"{key} {problem}" if key else problem, hint)
         self.key = key
         self.problem = problem
+
+
+def parse_bytes(text: str) -> int:
+    """Parse a number of bytes, such as 64KiB; units are B, kB, KiB, MB and MiB.
+
+    Raises:
+        SchemaError: other text.
+    """
+    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) ?([A-Za-z]*)", text.strip(), re.ASCII)
+    unit = BYTE_UNITS.get(found.group(2).lower()) if found else None
+    if found is None or unit is None:
+        raise SchemaError(f"is {quote(text)}; expected a number and B, KB, KiB, MB or MiB, such as 64KiB")
+    return int(float(found.group(1)) * unit)
+
+
+#: A number of bytes, or text for `parse_bytes`.
+Size = Annotated[int, Ge(1), Lt(2**63), Unit("B"), FromText(parse_bytes)]
+
+
+def is_size(notes: Iterable[Any]) -> bool:
+    """Whether the metadata of an annotation state that a value is a number of bytes."""
+    return any(isinstance(note, Unit) and note.unit == "B" for note in notes)
 
 
 class Schema:

@@ -73,7 +73,8 @@ def compress(
     tables.print_compression(f"{model.name}: compressed", result.figures)
     tables.note_map({"map": result.manifest["map"], "expect": None})
     console.print_lines(paths)
-    console.note(f"next: {shlex.join(['sen-edge', 'export', str(output)])}")
+    target = [] if request.max_flash is None else ["--to", "c", "--data", str(data)]
+    console.note(f"next: {shlex.join(['sen-edge', 'export', str(output), *target])}")
 
 
 def _interrupted(state: Path | None) -> list[str]:

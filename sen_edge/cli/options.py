@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
-from annotated_types import Unit
 from typer.core import TyperCommand
 
 from sen_edge.errors import UsageError
-from sen_edge.schema import Option, Schema, SchemaError, fields_of, split
+from sen_edge.schema import Option, Schema, SchemaError, fields_of, is_size, split
 from sen_runtime.untrusted import quote
 
 ModelPath = Annotated[
@@ -100,7 +99,9 @@ def flag(name: str) -> str:
 
 
 def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> inspect.Parameter:
-    base, _ = split(kind)
+    base, notes = split(kind)
+    if is_size(notes):
+        base = str
     default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     is_required = default is dataclasses.MISSING
     shown: dict[str, Any] = {
@@ -204,11 +205,10 @@ def _exporter_parameters() -> list[Any]:
             continue
         default = getattr(first, name)
         shown = "" if default in (None, False) else f" Default: {default}."
-        is_size = any(isinstance(note, Unit) for note in notes)
         info = typer.Option(
             flag(name),
             help=f"{', '.join(classes)}: {text}{shown}",
-            metavar="SIZE" if is_size else "NUMBER" if base in (int, float) else _choices(base),
+            metavar="SIZE" if is_size(notes) else "NUMBER" if base in (int, float) else _choices(base),
             rich_help_panel=EXPORTER_PANEL,
         )
         parameters[name] = inspect.Parameter(

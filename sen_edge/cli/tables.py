@@ -36,8 +36,9 @@ def _search_table(search: Mapping[str, Any]) -> Any:
             latency = f"{each['instructions']:,.0f} instructions"
         score, drop = metric.text(each["score"]), metric.change_text(each["drop"])
         chosen = "*" if each == search["chosen"] else ""
-        rows.append((what, f"{each['macs']:,}", size(each["bytes"]), latency, score, drop, chosen))
-    headings = ("candidate", "MACs", "size", "latency", metric.name, "drop", "chosen")
+        flash = "-" if each["flash"] is None else size(each["flash"])
+        rows.append((what, f"{each['macs']:,}", size(each["bytes"]), flash, latency, score, drop, chosen))
+    headings = ("candidate", "MACs", "size", "C flash", "latency", metric.name, "drop", "chosen")
     return console.table(f"candidates on {search['held_out']} held-out examples", headings, rows)
 
 

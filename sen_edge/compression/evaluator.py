@@ -23,13 +23,15 @@ from sen_edge.compression.moments import Inputs, SecondOrder
 from sen_edge.compression.patterns import UNSTRUCTURED, Pattern
 from sen_edge.compression.prune import best_sparse
 from sen_edge.compression.quadratic import Quadratic
-from sen_edge.compression.request import INT4, CompressRequest, Method
+from sen_edge.compression.request import INTEGER_DTYPES, CompressRequest, Method
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.passes.materialize import materialize
-from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.passes.quantize import to_int8, to_int8_weights
+from sen_edge.passes.standardization import fold
 from sen_edge.training.loop import prepare
 from sen_exporters.base import ExportError, exporter_for
+from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime import engines
 from sen_runtime import format as image
 from sen_runtime.bench.interleaved import Latencies, side_by_side
@@ -45,7 +47,7 @@ from sen_runtime.untrusted import load_json, read_regular
 #: Inputs that methods and int8 ranges are fitted to, and that latencies are measured on.
 FIT_INPUTS, RANGE_INPUTS, TIMED_INPUTS = 8192, 1024, 64
 #: Of the state file; that of a search with a thousand candidates takes 0.2 MB.
-FORMAT, VERSION, MAX_BYTES = "sen-edge-search", 4, 1 << 26
+FORMAT, VERSION, MAX_BYTES = "sen-edge-search", 5, 1 << 26
 STATE_SUFFIX = ".search.json"
 #: Shares of the weights that stay; ranks, at multiples of vector widths; ranks with the density of a sparse part.
 DENSITIES = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02)
@@ -138,11 +140,19 @@ def forms_of(shape: tuple[int, int], methods: Sequence[Method], patterns: Sequen
 
 @dataclass(frozen=True)
 class Figures:
-    """Metric of the task on the held-out examples, multiply-accumulates, and bytes of the `.sen` image."""
+    """Figures of a candidate.
+
+    Attributes:
+        score: metric of the task on the held-out examples.
+        macs: multiply-accumulates.
+        nbytes: bytes of the `.sen` image.
+        flash: bytes of flash of exported C, if the request has a limit for them.
+    """
 
     score: float
     macs: int
     nbytes: int
+    flash: int | None = None
 
 
 class NetworkEvaluator:
@@ -152,8 +162,9 @@ class NetworkEvaluator:
         self._network, self._dataset, self._request = network, dataset, request
         self._built = dict[Plan, Network]()
         self._examples = prepare(dataset, free_recipe(dataset, seed=request.seed))
-        # figures hold for every drop and device: a search for another one starts from them
-        subject = asdict(replace(request, max_drop=0.0, device=None))
+        # figures hold for every limit and device: a search for another one starts from them
+        has_flash = request.max_flash is not None
+        subject = asdict(replace(request, max_drop=0.0, max_flash=1 if has_flash else None, device=None))
         self._state = SearchState.load(state, materialize(network), dataset, subject)
         self._fit = SecondOrder.of(network, subsample(self._examples.training.inputs, FIT_INPUTS), request.seed)
         self.shapes = [layer.weight.shape for layer in network.layers]
@@ -170,13 +181,14 @@ class NetworkEvaluator:
 
     def figures(self, plan: Plan) -> Figures:
         """Score and cost of the compressed network."""
-        score, macs, nbytes = self._state.recall(str(plan), lambda: self._evaluate(self.network(plan)))
-        return Figures(score, int(macs), int(nbytes))
+        score, *sizes = self._state.recall(str(plan), lambda: self._evaluate(self.network(plan)))
+        return Figures(score, *map(int, sizes))
 
-    def _evaluate(self, network: Network) -> tuple[float, float, float]:
+    def _evaluate(self, network: Network) -> tuple[float, ...]:
         held = self._examples.held
         scores = network_scores(network, held.examples, held.indices)
-        return scores[self.metric], network.macs, image_bytes(network)
+        flash = () if self._request.max_flash is None else (flash_bytes(network),)
+        return scores[self.metric], network.macs, image_bytes(network), *flash
 
     def network(self, plan: Plan) -> Network:
         """The compressed network, the same each time."""
@@ -186,8 +198,10 @@ class NetworkEvaluator:
         network = self._built[plain]
         if plan.dtype == "float32":
             return network
-        inputs = subsample(self._fit.calibration, RANGE_INPUTS)
-        return to_int8_weights(network, calibration=inputs, bits=4 if plan.dtype == INT4 else 8)
+        inputs, bits = subsample(self._fit.calibration, RANGE_INPUTS), 4 if plan.dtype.startswith("int4") else 8
+        if plan.dtype in INTEGER_DTYPES:
+            return to_int8(fold(network, plan.dtype), inputs, bits=bits)
+        return to_int8_weights(network, calibration=inputs, bits=bits)
 
     def _build(self, plan: Plan) -> Network:
         if not plan.epochs:
@@ -243,6 +257,11 @@ def _export(network: Network, engine: engines.Engine) -> bytes:
 def image_bytes(network: Network) -> int:
     """Bytes of the `.sen` image without metadata."""
     return len(image.dumps(replace(network, metadata={})))
+
+
+def flash_bytes(network: Network) -> int:
+    """Bytes of flash that the exported C of a network takes: constants, and an upper estimate of its code."""
+    return CExporter().footprint(network, COptions()).flash_bytes
 
 
 # --- state file of an interrupted search ---------------------------------------------------------

@@ -204,7 +204,7 @@ def _max_inputs(network: Network) -> int:
 def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, as_checkpoint: bool) -> None:
     network = model.network
     if request.task is None:
-        raise UsageError("nothing to do", hint="name --sparsity, --rank, --macs, --error or --max-drop")
+        raise UsageError("nothing to do", hint="name --sparsity, --rank, --macs, --error, --max-drop or --max-flash")
     stored = stored_dtype(network).removesuffix("-dynamic")
     if stored.startswith("int"):
         raise UsageError(f"the weights are {stored} already", hint="compress the network before its quantization")
@@ -243,7 +243,7 @@ def _run(
     if request.task == "search":
         assert dataset is not None  # checked before; for mypy
         found = search(model.network, dataset, request, state=state, progress=progress)
-        return replace(found.network, metadata=model.network.metadata), None, {"search": found.to_dict()}
+        return found.network, None, {"search": found.to_dict()}
     checkpoint = model.checkpoint if as_checkpoint else None
     if not request.epochs:
         if checkpoint is None:

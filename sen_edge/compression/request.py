@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from annotated_types import Ge, Le, Lt, MinLen
 
 from sen_edge.errors import UsageError
-from sen_edge.schema import Check, Count, NonNegative, OpenShare, Option, Positive, Schema, SchemaError, Whole
+from sen_edge.schema import Check, Count, NonNegative, OpenShare, Option, Positive, Schema, SchemaError, Size, Whole
 
 if TYPE_CHECKING:  # the command line needs no numpy
     from sen_edge.compression.patterns import Pattern
@@ -28,14 +28,18 @@ Scope = Literal["global", "layer"]
 #: Method of a search; "both" is low rank and a sparse part.
 Method = Literal["sparse", "low-rank", "both"]
 Objective = Literal["latency", "size", "macs"]
-Dtype = Literal["float32", "int8-dynamic", "int4-dynamic"]
-INT4: Dtype = "int4-dynamic"
+Dtype = Literal["float32", "int8-dynamic", "int4-dynamic", "int8", "int4"]
+#: Default dtypes of candidates, where bytes matter or not, and for firmware. int4 saves bytes, but no time.
+WEIGHT_DTYPES: tuple[Dtype, ...] = ("float32", "int8-dynamic")
+SMALL_WEIGHT_DTYPES: tuple[Dtype, ...] = (*WEIGHT_DTYPES, "int4-dynamic")
+INTEGER_DTYPES: tuple[Dtype, ...] = ("int8", "int4")
 Share = Annotated[float, Ge(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Layers = Annotated[tuple[Whole, ...], MinLen(1)]
 
 PRUNING, LOW_RANK, SEARCH, TRAINING = "Pruning", "Low rank", "Search", "Training after compression (needs --data)"
 DROP = "Search for the best network within this drop of the task's metric (accuracy in points, R2, ...); needs --data."
+FLASH = "Search for the network with the min drop whose exported C takes at most this flash, e.g. 64KiB; needs --data."
 OldDrop = Annotated[
     Annotated[float, Ge(0), Lt(100)] | None, Option("Old name of --max-drop.", group=SEARCH, metavar="POINTS")
 ]
@@ -44,7 +48,7 @@ NEEDS: Mapping[Task, str] = {
     "prune": "a sparsity, a threshold or a pattern N:M",
     "factorize": "a rank, a share of the MACs or an error",
     "hierarchical": "a hierarchical error",
-    "search": "a max drop",
+    "search": "a max drop or a max flash",
 }
 
 
@@ -89,7 +93,9 @@ class CompressRequest(Schema):
         scope: "global" distributes zeros over layers by their cost, "layer" applies the same sparsity to all; None is
             global for criterion second-order, whose costs are comparable between layers, and layer for the others.
         near: share of weights of a low-rank layer that are stored in a sparse part next to the factors.
-        dtypes: weight types of candidates; int4-dynamic, which saves bytes but no time, for objective size only.
+        max_flash: in bytes, of code and constants; with `max_drop` a limit of the candidates.
+        dtypes: of candidates; int8 and int4 have int8 activations. None is int8 and int4 with `max_flash`, else weights
+            in float32 and int8, and for objective size int4.
         seconds: duration of the measurement of finalists.
     """
 
@@ -129,6 +135,7 @@ class CompressRequest(Schema):
 
     max_drop: Annotated[NonNegative | None, Option(DROP, group=SEARCH, metavar="DROP")] = None
     max_accuracy_drop: OldDrop = None
+    max_flash: Annotated[Size | None, Option(FLASH, group=SEARCH, metavar="SIZE")] = None
     objective: Annotated[Objective, Option("Quantity to minimize.", group=SEARCH)] = "latency"
     engine: Annotated[Engine, Option("Engine whose latency is minimized.", group=SEARCH, metavar="NAME")] = "native"
     device: Annotated[
@@ -143,7 +150,15 @@ class CompressRequest(Schema):
     methods: Annotated[tuple[Method, ...], MinLen(1), Option("Methods to try.", group=SEARCH, metavar="METHOD,...")] = (
         get_args(Method)
     )
-    dtypes: Annotated[tuple[Dtype, ...], MinLen(1)] = get_args(Dtype)
+    dtypes: Annotated[
+        Annotated[tuple[Dtype, ...], MinLen(1)] | None,
+        Option(
+            f"Types to try: {', '.join(get_args(Dtype))}. Default: {','.join(INTEGER_DTYPES)} with --max-flash, else "
+            f"{','.join(WEIGHT_DTYPES)}, and int4-dynamic for objective size.",
+            group=SEARCH,
+            metavar="DTYPE,...",
+        ),
+    ] = None
     seconds: Positive = 10.0
 
     epochs: Annotated[
@@ -173,7 +188,7 @@ class CompressRequest(Schema):
             "prune": (self.sparsity, self.threshold, self.parsed_pattern.group) != (None, None, None),
             "factorize": (self.rank, self.macs, self.error) != (None, None, None),
             "hierarchical": self.hierarchical is not None,
-            "search": self.max_drop is not None,
+            "search": (self.max_drop, self.max_flash) != (None, None),
         }
         return [task for task, requested in is_requested.items() if requested]
 
@@ -181,6 +196,15 @@ class CompressRequest(Schema):
     def task(self) -> Task | None:
         """Requested task; None for no compression."""
         return next(iter(self.tasks), None)
+
+    @property
+    def candidate_dtypes(self) -> tuple[Dtype, ...]:
+        """Dtypes of the candidates of a search."""
+        if self.dtypes is not None:
+            return self.dtypes
+        if self.max_flash is not None:
+            return INTEGER_DTYPES
+        return SMALL_WEIGHT_DTYPES if self.objective == "size" else WEIGHT_DTYPES
 
     @property
     def record(self) -> Path | None:
@@ -229,12 +253,10 @@ class CompressRequest(Schema):
         self.require(has_zeros, NEEDS["prune"], "pattern")
         self.require(self.task in ("prune", "factorize"), f"{NEEDS['prune']}, or {NEEDS['factorize']}", "layers")
         self.require(self.task == "factorize", NEEDS["factorize"], "near")
-        self.require(
-            self.task == "search", NEEDS["search"], "objective", "engine", "device", "methods", "dtypes", "seconds"
-        )
+        self.require(self.task == "search", NEEDS["search"], "methods", "dtypes")
+        self.require(self.max_drop is not None, "a max drop", "objective", "engine", "device", "seconds")
         self.require(self.objective == "latency", "objective latency", "device")
-        if self.objective != "size" and set(self.dtypes) == {INT4}:
-            raise SchemaError(f"is {INT4}, which has an effect with objective size only", key="dtypes")
+        self._check_dtypes()
         if self.board is not None and self.engine != "native":
             problem = f"is {self.board}, whose costs are those of the engine native; engine is {self.engine}"
             raise SchemaError(problem, "or name a record of the device", key="device")
@@ -247,6 +269,17 @@ class CompressRequest(Schema):
                 raise SchemaError(f"a low rank takes one of {NEEDS['factorize']}; got several")
             if self.pattern == "neurons":
                 raise SchemaError("is neurons; expected unstructured or blocks for the near field", key="pattern")
+
+    def _check_dtypes(self) -> None:
+        for dtype in self.dtypes or ():
+            if dtype.startswith("int4") and self.objective != "size" and self.max_flash is None:
+                raise SchemaError(f"has {dtype}, which has an effect with objective size or max_flash", key="dtypes")
+            if dtype == "int4-dynamic" and self.max_flash is not None:
+                raise SchemaError(f"has {dtype}, which has no form in C", "use int4", key="dtypes")
+        integers = [dtype for dtype in self.candidate_dtypes if dtype in INTEGER_DTYPES]
+        if self.board is not None and integers:
+            problem = f"is {self.board}, whose costs are those of float activations; dtypes have {integers[0]}"
+            raise SchemaError(problem, "or name a record of the device", key="device")
 
     def _check_pruning(self, pattern: Pattern) -> None:
         if self.sparsity is not None and self.threshold is not None:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from annotated_types import Unit
-
 from sen_edge.errors import UsageError
-from sen_edge.schema import SchemaError, fields_of, split, validate
+from sen_edge.schema import SchemaError, fields_of, is_size, parse_bytes, split, validate
 from sen_exporters.base import Exporter, ExportError, ExportOptions, usable_exporters
 from sen_runtime.untrusted import quote
 
 #: Fields of all exporters.
 COMMON = frozenset(field.name for field in fields(ExportOptions))
 BOOLEANS = {"true": True, "false": False}
-BYTE_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
 
 
 def own_options(exporters: Iterable[Exporter]) -> dict[str, dict[str, type[ExportOptions]]]:
@@ -73,20 +69,15 @@ def _from_text(name: str, kind: Any, value: Any) -> Any:
     base, notes = split(kind)
     if not isinstance(value, str):
         return value
-    if any(isinstance(note, Unit) and note.unit == "B" for note in notes):
-        return _parse_bytes(name, value)
+    if is_size(notes):
+        try:
+            return parse_bytes(value)
+        except SchemaError as error:
+            raise SchemaError(error.problem, key=name) from None
     try:
         return BOOLEANS[value.lower()] if base is bool else base(value) if base in (int, float) else value
     except (KeyError, ValueError):
         return value
-
-
-def _parse_bytes(name: str, text: str) -> int:
-    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) ?([A-Za-z]*)", text.strip(), re.ASCII)
-    unit = BYTE_UNITS.get(found.group(2).lower()) if found else None
-    if found is None or unit is None:
-        raise SchemaError(f"is {quote(text)}; expected a number and B, KB, KiB, MB or MiB, such as 64KiB", key=name)
-    return int(float(found.group(1)) * unit)
 
 
 def _usable() -> list[Exporter]:

@@ -17,7 +17,7 @@ import numpy as np
 import sen_edge
 from sen_edge.compression.pipeline import compress, load_inputs
 from sen_edge.compression.request import CompressRequest
-from sen_edge.data.calibration import Calibration, load_calibration
+from sen_edge.data.calibration import Calibration, FloatArray, load_calibration
 from sen_edge.data.datasets import load_test
 from sen_edge.errors import OutputError, UsageError, VerificationError
 from sen_edge.exporting import preprocessing
@@ -36,6 +36,7 @@ from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
 from sen_exporters.base import Exporter, ExportError, ExportOptions, NoFormError, exporter, usable_exporters
 from sen_runtime import worker
+from sen_runtime.data import Examples
 from sen_runtime.errors import EngineCrashError
 from sen_runtime.ir.network import Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates, leaves
@@ -78,9 +79,7 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
     if not model.network.is_spiking and request.snn != ExportRequest.snn:
         raise UsageError(f"--snn {request.snn} is for spiking networks; {model.where} is a multilayer perceptron")
     data = None if request.data is None else load_test(request.data, request.data_dir, model.network)
-    calibration = None
-    if request.calibration is not None and request.dtype.startswith("int"):
-        calibration = load_calibration(request.calibration, request.data_dir, model.network)
+    calibration = _calibration(model, request)
     if request.is_compressed:
         _refuse_default_outputs(model, out_dir, exporters, options, request, calibration)
     model = _compress(model, request, progress)
@@ -93,7 +92,10 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
     def report(stage: str) -> None:
         progress(stage, next(numbers) / n_stages)
 
-    check_file = partial(verify, baseline, exported=model.network, data=data, limits=request.tolerance)
+    examples = _examples(model, calibration, data)
+    check_file = partial(
+        verify, baseline, exported=model.network, examples=examples, data=data, limits=request.tolerance
+    )
     exported = [_export_one(each, model, options[each.name], check_file, report) for each in exporters]
     report("write")
     new = manifest(model, request, exported, agreement, {**unusable, **formless})
@@ -110,6 +112,30 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
         tuple(each.artifact.target for each in exported),
         tuple(each for one in exported for each in one.verification),
     )
+
+
+def _calibration(model: Model, request: ExportRequest) -> Calibration | None:
+    """Load the calibration inputs of integers; those of a compression alone are loaded with it."""
+    if request.calibration is None:
+        return None
+    if request.dtype.startswith("int") or stored_dtype(model.network).startswith("int"):
+        return load_calibration(request.calibration, request.data_dir, model.network)
+    if not request.is_compressed:
+        raise UsageError(
+            f"--calibration has no effect with --dtype {request.dtype}", hint="add --dtype int8-dynamic or int8"
+        )
+    return None
+
+
+def _examples(model: Model, calibration: Calibration | None, data: Examples | None) -> FloatArray | None:
+    """Return inputs `[n, ...]` for the verification of integers: those held out of calibration, else those of data."""
+    quantization = model.quantization
+    if quantization is not None:
+        calibration = quantization.calibration
+    if calibration is not None:
+        return calibration.held_out
+    is_stored = quantization is None and stored_dtype(model.network).startswith("int")
+    return data.inputs if is_stored and data is not None else None
 
 
 def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model:
@@ -205,8 +231,6 @@ def _export_one(
         **({} if model.compression is None else compression_note(model.compression)),
     }
     artifact = target.stamp(target.export(model.network, options), provenance)
-    calibration = None if model.quantization is None else model.quantization.calibration
-    examples = None if calibration is None else calibration.held_out
     with tempfile.TemporaryDirectory() as folder:
         try:
             path = artifact.write(Path(folder))
@@ -217,7 +241,7 @@ def _export_one(
             ) from error
         report("verify")
         try:
-            verification = check_file(path, target, examples=examples)
+            verification = check_file(path, target)
         except EngineCrashError as error:
             raise EngineCrashError(f"{error.message}; nothing was written", _suspect(model.network)) from error
     missed = [sentence for each in verification for sentence in each.failures]

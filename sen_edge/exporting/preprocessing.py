@@ -6,17 +6,15 @@ from dataclasses import replace
 
 from sen_edge.errors import UsageError
 from sen_edge.exporting.request import ExportRequest
-from sen_edge.passes.standardization import fold, input_obstacle, output_obstacle, strip_input
+from sen_edge.passes.standardization import fold, input_obstacle, output_obstacle, strip_input, with_choice
 from sen_runtime import task
 from sen_runtime.ir.network import Network
-from sen_runtime.ir.standardization import metadata_of
 
 
 def fold_scalings(network: Network, request: ExportRequest) -> Network:
     """Fold standardization and restoration as requested, by default where that is exact, before quantization.
 
-    The choice for the inputs is `preprocess` in the metadata. A reconstruction has the constants there, too: its error
-    is in units of the standardization.
+    The choice for the inputs is stated in the metadata, see `with_choice`.
 
     Raises:
         UsageError: a choice that the network does not have.
@@ -25,8 +23,7 @@ def fold_scalings(network: Network, request: ExportRequest) -> Network:
     scaling, choice = network.input_scaling, request.preprocess
     if scaling is not None:
         choice = choice or ("node" if input_obstacle(network, request.dtype) else "fold")
-        constants = metadata_of(scaling) if network.task == task.RECONSTRUCTION else {}
-        network = replace(network, metadata={**network.metadata, "preprocess": choice, **constants})
+        network = with_choice(network, choice)
     if request.preprocess == "node" or (choice == "node" and request.dtype.startswith("int")):
         return network  # an int8 grid of restored outputs may be coarser
     if choice == "none":  # stripped after quantization, whose calibration inputs are raw

@@ -101,7 +101,8 @@ class ExportRequest(Schema):
         probabilities: add the output activation of the task.
         options: options of exporters by `NAME` or `TARGET.NAME`; see `sen_edge.exporting.options`.
         dtype: "float32" (weights as stored in the model); see `sen_edge.exporting.quantization.quantize` for others.
-        calibration: calibration inputs for int8, int4 and compression: name of a data set, or path.
+        calibration: calibration inputs for int8, int4 and compression: name of a data set, or path. The verification of
+            an image with int8 activations takes its inputs from them, or from `data`.
         sparsity: share of weights to prune before the export.
         rank: rank to factorize layers to before the export.
         max_drop: search first for the best network whose metric on `data` drops by at most this much.
@@ -203,10 +204,6 @@ class ExportRequest(Schema):
             )
         if self.is_compressed and self.weights == "coordinates":
             raise SchemaError("is coordinates, which compression replaces", "use --weights dense", key="weights")
-        if self.calibration is not None and not is_integer and not self.is_compressed:
-            raise SchemaError(
-                f"has no effect with --dtype {self.dtype}", "add --dtype int8-dynamic or int8", key="calibration"
-            )
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import WeightOperator, leaves
 from sen_runtime.ir.standardization import CONSTANTS, LEFT_TO_CALLER, Standardization, left_to_caller, metadata_of
+from sen_runtime.task import RECONSTRUCTION
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
@@ -39,10 +40,20 @@ def fold(network: Network, dtype: str = "float32") -> Network:
     bias gets one.
     """
     if network.input_scaling is not None and not input_obstacle(network, dtype):
-        network = _fold_input(network, network.input_scaling)
+        network = _fold_input(with_choice(network, "fold"), network.input_scaling)
     if network.output_scaling is not None and not output_obstacle(network, dtype):
         network = _fold_output(network, network.output_scaling)
     return network
+
+
+def with_choice(network: Network, choice: str) -> Network:
+    """State in the metadata how inputs are standardized: `preprocess`, which is "fold", "node" or "none".
+
+    A reconstruction has the constants there, too: its error is in units of the standardization.
+    """
+    scaling = network.input_scaling if network.task == RECONSTRUCTION else None
+    constants = {} if scaling is None else metadata_of(scaling)
+    return replace(network, metadata={**network.metadata, "preprocess": choice, **constants})
 
 
 def strip_input(network: Network) -> Network:

@@ -57,7 +57,19 @@ class Compression(CompressRequest):
 TABLES: Mapping[str, type[Schema]] = {"training": TrainRequest, "compression": Compression}
 #: Fields that are no keys of the tables.
 EXCLUDED = frozenset(
-    ("seed", "scope", "near", "max_drop", "max_accuracy_drop", "objective", "engine", "methods", "dtypes", "seconds")
+    (
+        "seed",
+        "scope",
+        "near",
+        "max_drop",
+        "max_accuracy_drop",
+        "max_flash",
+        "objective",
+        "engine",
+        "methods",
+        "dtypes",
+        "seconds",
+    )
 )
 #: Settings that the data and the metric depend on, which all trials share.
 OF_DATA = ("training.task", "training.target")

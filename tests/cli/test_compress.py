@@ -64,6 +64,25 @@ def test_every_method_gives_an_image_that_exports(
     assert exported.code == 0, exported.err
 
 
+@pytest.mark.needs("cc")
+@pytest.mark.parametrize("kind", ["mlp", "snn"])
+def test_a_flash_size_gives_an_integer_only_network_that_takes_no_more(
+    sen_edge: Run, request: pytest.FixtureRequest, tmp_path: Path, npz: Path, kind: str
+) -> None:
+    model, out = request.getfixturevalue(f"{kind}_path"), tmp_path / "small.sen"
+    outcome = sen_edge("compress", model, "--max-flash", "9KiB", "--data", npz, "-o", out)
+    assert outcome.code == 0, outcome.err
+    search = json.loads((tmp_path / "small.manifest.json").read_text())["search"]
+    fitting = [each for each in search["candidates"] if each["flash"] <= 9 * 1024]
+    assert search["chosen"] in fitting and search["chosen"]["drop"] == min(each["drop"] for each in fitting)
+    export = ("export", out, "--to", "c", "-o", tmp_path / "out")
+    assert sen_edge(*export).code == 2  # nothing to verify int8 activations on
+    exported = sen_edge(*export, "--data", npz, "--max-flash", str(search["chosen"]["flash"]))
+    assert exported.code == 0, exported.err
+    again = sen_edge(*export, "--calibration", npz, "--max-flash", str(search["chosen"]["flash"] - 1), "--force")
+    assert again.code == 3, again.err
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 @pytest.mark.parametrize(
     "flags",

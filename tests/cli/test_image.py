@@ -208,7 +208,7 @@ def test_data_that_does_not_fit_an_image(sen_edge: Run, images: Path, tmp_path: 
         ("int8", ("--dtype", "int8-dynamic"), 2, "int8"),
         ("int8", ("--dtype", "float16"), 2, "--dtype float16"),
         ("int8", ("--dtype", "int8", "--calibration", "digits"), 2, "int8"),
-        ("int8", ("--calibration", "digits"), 2, "--calibration"),
+        ("mlp", ("--calibration", "digits"), 2, "--calibration"),
         ("positions", ("--dtype", "int8-dynamic", "--weights", "coordinates"), 2, "--weights"),
         ("none", (), 1, "{}"),
     ],

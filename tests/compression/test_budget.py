@@ -20,13 +20,15 @@ from sen_runtime.ir.operators import Dense
 from sen_runtime.task import ACCURACY, RMSE, Metric
 
 ORIGINAL = Plan((DENSE, DENSE))
+#: Flash without weights.
+CODE_BYTES = 3000
 NETWORK = Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),))
 #: Microseconds of a multiply-accumulate by family.
 MAC_US = {"dense": 1e-5, "unstructured": 1e-3, "16x1": 1e-4, "1x4": 1e-4, "low-rank": 2e-5}
 
 
 #: Points of accuracy that a dtype costs.
-ROUNDING = {"float32": 0, "int8-dynamic": 0.05, "int4-dynamic": 0.4}
+ROUNDING = {"float32": 0, "int8-dynamic": 0.05, "int4-dynamic": 0.4, "int8": 0.06, "int4": 0.5}
 
 
 def loss(plan: Plan) -> float:
@@ -62,12 +64,13 @@ class Fake:
     def figures(self, plan: Plan) -> Figures:
         self.plans.append(plan)
         pairs = list(zip(plan.layers, self.shapes, strict=True))
-        itemsize = {"float32": 8, "int8-dynamic": 2, "int4-dynamic": 1}[plan.dtype]
+        itemsize = {"float32": 8, "int8-dynamic": 2, "int4-dynamic": 1, "int8": 2, "int4": 1}[plan.dtype]
         macs, nbytes = (
             (form.macs(shape) for form, shape in pairs),
             (form.nbytes(shape, itemsize) for form, shape in pairs),
         )
-        return Figures(self.accuracy(plan), sum(macs), sum(nbytes))
+        size = sum(nbytes)
+        return Figures(self.accuracy(plan), sum(macs), size, CODE_BYTES + size)
 
     def latencies_us(self, plans: Sequence[Plan]) -> list[float]:
         self.timed.append(tuple(plans))
@@ -168,6 +171,53 @@ def test_int4_without_dense_weights_before_the_last_layer_is_not_tried() -> None
     found = find(Fake(), budget(20.0, "size"))
     plans = [each.plan for each in found.candidates if each.plan.dtype == "int4-dynamic"]
     assert all(plan.layers[0] == DENSE for plan in plans)
+
+
+# --- flash ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("max_flash", [20_000, 64 << 10, 300_000, 1_000_000])
+def test_the_best_that_fits_the_flash_is_chosen(max_flash: int) -> None:
+    """As good as what evaluating every candidate finds, from few of them."""
+    request, fake = CompressRequest(max_flash=max_flash), Fake()
+    found = find(fake, request)
+    every = [plan for chain in chains(request) for plan in chain]
+    fitting = [plan for plan in every if (fake.figures(plan).flash or 0) <= max_flash]
+    assert found.chosen.drop == pytest.approx(min(map(loss, fitting))) and found.chosen.plan in fitting
+    assert {each.plan.dtype for each in found.candidates} <= {"int8", "int4"} and fake.timed == []
+    assert len(found.candidates) < len(every) / 2
+
+
+def test_a_flash_size_may_be_text() -> None:
+    assert CompressRequest(max_flash="64KiB") == CompressRequest(max_flash=65536)  # type: ignore[arg-type]
+
+
+def test_both_limits_hold() -> None:
+    for objective in ("size", "latency"):
+        chosen = find(Fake(), budget(1.0, objective, max_flash=150_000)).chosen
+        assert chosen.drop <= 1 and (chosen.figures.flash or 0) <= 150_000
+    with pytest.raises(BudgetError, match=r"1 points and 20,000 B") as caught:
+        find(Fake(), budget(1.0, "size", max_flash=20_000))
+    assert caught.value.exit_code == 3
+
+
+def test_no_candidate_fits_the_flash() -> None:
+    fake = Fake()
+    with pytest.raises(BudgetError, match=r"2,000 B") as caught:
+        find(fake, CompressRequest(max_flash=2000))
+    assert caught.value.best.figures.flash == min(fake.figures(plan).flash or 0 for plan in fake.plans[1:])
+
+
+def test_the_original_network_is_the_best_where_it_fits() -> None:
+    found = find(Fake(), CompressRequest(max_flash=1 << 30, dtypes=("float32", "int8")))
+    assert found.chosen.plan == ORIGINAL
+
+
+def test_a_network_that_fits_the_flash_is_distilled() -> None:
+    found = find(Fake(), CompressRequest(max_flash=64 << 10, epochs=3))
+    assert found.chosen.plan.epochs == 3
+    plain = find(Fake(), CompressRequest(max_flash=64 << 10))
+    assert loss(replace(found.chosen.plan, epochs=0)) == pytest.approx(plain.chosen.drop)
 
 
 # --- latency -------------------------------------------------------------------------------------
@@ -286,7 +336,7 @@ def test_results_are_json() -> None:
     assert values["held_out"] == 500 and values["chosen"] in values["candidates"]
     assert values["original"]["layers"] == ["dense", "dense"]
     assert set(values["chosen"]) == {
-        "layers", "dtype", "epochs", "macs", "bytes", "score", "drop", "latency_us", "instructions",
+        "layers", "dtype", "epochs", "macs", "bytes", "flash", "score", "drop", "latency_us", "instructions",
     }  # fmt: skip
 
 
@@ -302,6 +352,11 @@ def test_results_are_json() -> None:
         {"methods": ()},
         {"methods": ("sparse", "magic")},
         {"dtypes": ("float64",)},
+        {"dtypes": ("int8", "int4")},
+        {"dtypes": ("int4-dynamic",), "max_flash": 1000},
+        {"device": "pi4", "dtypes": ("int8",)},
+        {"max_flash": 0},
+        {"max_flash": "64 parsecs"},
         {"epochs": -1},
         {"seconds": 0},
         {"seed": -1},

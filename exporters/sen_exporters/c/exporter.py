@@ -80,6 +80,10 @@ class CExporter(Exporter):
         """Refuse networks that integers do not hold, names that C has no form for, and networks beyond the budgets."""
         _lower(network, options)
 
+    def footprint(self, network: Network, options: COptions) -> Footprint:
+        """Memory that the network takes on a device; errors as of `check`."""
+        return _lower(network, options)[1]
+
     def export(self, network: Network, options: COptions) -> Artifact:
         """Build the folder."""
         program, found = _lower(network, options)
