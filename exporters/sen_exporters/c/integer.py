@@ -251,6 +251,10 @@ class _Lowering:
         """Append a product."""
         weights, scratch = lower_matrix(product, place, part, self.simd, is_compact=self.is_compact)
         self.scratch = max(self.scratch, scratch)
+        self.append(weights, x, y)
+
+    def append(self, weights: Weights, x: str | int, y: str | int) -> None:
+        """Append an operation."""
         self.weights.append(weights)
         self.operations.append({"weights": f"&{weights.symbol}", "x": x, "y": y})
 
@@ -351,20 +355,17 @@ def _sum(operator: Sum, step: _Step, lowering: _Lowering) -> None:
     for each, operand in operands:
         _lower(each, operand, lowering)
     a, b = (operand for _, operand in operands)
+    assert isinstance(a.y, int) and isinstance(b.y, int)
     factors, shift = integer.sum_factors(a.out, b.out, step.out)
-    lowering.operations.append(
-        {
-            "x": a.y,
-            "other": b.y,
-            "y": step.y,
-            "size": operator.shape[0],
-            "factors": f"{{{factors[0]}, {factors[1]}}}",
-            "zeros": f"{{{zero_of(a.out)}, {zero_of(b.out)}}}",
-            "shift": shift,
-            "zero": zero_of(step.out),
-            "low": step.low,
-        }
-    )
+    numbers = np.array([*factors, zero_of(a.out), zero_of(b.out), shift], np.int32)
+    members: Members = {
+        "rows": operator.shape[0],
+        "columns": b.y - a.y,
+        "values": step.place.constant("sum_values", numbers, "factors and zeros of both vectors, and the shift"),
+        "zero": zero_of(step.out),
+        "low": step.low,
+    }
+    lowering.append(Weights(f"{step.place.name}_sum", "sen_integer_add", members), a.y, step.y)
 
 
 def _operands(operator: Sum, step: _Step, lowering: _Lowering) -> Iterator[tuple[WeightOperator, _Step]]:

@@ -16,6 +16,25 @@ SEN_PRIVATE void sen_integer_dense(const sen_integer_weights *w, const uint8_t *
 }
 /* end */
 
+/* export: sen_integer_add, needs integer_types */
+/* y = sum of two vectors of `rows` values on grids of their own: x, and another one `columns` bytes behind it. `values` are the factor
+ * of each, the zero of each, and the shift of the sum. */
+SEN_PRIVATE void sen_integer_add(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y)
+{
+    const SEN_FLASH int32_t *numbers = w->values;
+    const uint32_t shift = (uint32_t)numbers[4];
+    const int32_t half = (int32_t)1 << (shift - 1);
+    const uint8_t *other = x + w->columns;
+    uint32_t i;
+    (void)scratch;
+    for (i = 0; i < w->rows; i++) {
+        const int32_t total = (x[i] - numbers[2]) * numbers[0] + (other[i] - numbers[3]) * numbers[1];
+        const int32_t value = ((total + half) >> shift) + w->zero;
+        y[i] = (uint8_t)(value < w->low ? w->low : value > 255 ? 255 : value);
+    }
+}
+/* end */
+
 /* export: sen_integer_sparse, needs integer_types */
 static uint32_t block_column_at(const sen_integer_weights *w, int32_t block)
 {

@@ -51,14 +51,10 @@ SEN_INLINE uint8_t sen_requantize(const sen_integer_weights *w, uint32_t row, in
 #define SEN_CALLER_INPUT ((size_t)-1)
 #define SEN_CALLER_OUTPUT ((size_t)-2)
 
-/* A step of a layer: a product, or with `weights` null the sum of the vectors `x` and `other`. */
+/* A step of a layer: a product, or the sum of the results of two. */
 typedef struct sen_operation {
     const sen_integer_weights *weights;
-    size_t x, other, y; /* offsets into `work`, in bytes, as all below */
-    uint32_t size;
-    int32_t factors[2], zeros[2]; /* of a sum: those of `x` and `other` */
-    uint32_t shift;
-    int32_t zero, low;
+    size_t x, y; /* offsets into `work`, in bytes, as all below */
 } sen_operation;
 
 /* A spike in the vector that the next layer reads, whose step is 1/64. */
@@ -154,6 +150,6 @@ void sen_integer_step(const sen_integer_network *network, uint8_t *work, const f
 
 sen_integer_quantizer sen_integer_quantize;
 sen_integer_integrator sen_integer_integrate;
-sen_integer_multiply sen_integer_dense, sen_integer_sparse, sen_integer_int4;
+sen_integer_multiply sen_integer_dense, sen_integer_sparse, sen_integer_int4, sen_integer_add;
 
 #endif

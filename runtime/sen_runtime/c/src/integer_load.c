@@ -22,25 +22,24 @@ typedef struct builder {
     uint32_t count;
 } builder;
 
-static void append(builder *b, const sen_operation *step)
+static void append(builder *b, const sen_integer_weights *weights, size_t x, size_t y)
 {
-    if (b->steps && !b->loader->arena.overflows)
-        b->steps[b->count] = *step;
+    sen_integer_weights *placed = sen_take(&b->loader->arena, 1, sizeof *placed);
+    if (placed)
+        *placed = *weights;
+    if (b->steps && !b->loader->arena.overflows) {
+        b->steps[b->count].weights = placed;
+        b->steps[b->count].x = x;
+        b->steps[b->count].y = y;
+    }
     b->count++;
 }
 
 static sen_status append_product(builder *b, const sen_integer_product *p, size_t x, size_t y)
 {
-    sen_integer_weights *placed = sen_take(&b->loader->arena, 1, sizeof *placed), weights;
+    sen_integer_weights weights;
     const sen_status status = sen_place_integers(b->loader, p, &weights);
-    sen_operation step;
-    memset(&step, 0, sizeof step);
-    step.weights = placed;
-    step.x = x;
-    step.y = y;
-    if (placed)
-        *placed = weights;
-    append(b, &step);
+    append(b, &weights, x, y);
     return status;
 }
 
@@ -96,27 +95,28 @@ static int32_t sum_factor(double ratio, uint32_t shift)
     return factor < (double)(1 << SUM_BITS) ? (int32_t)factor : 1 << SUM_BITS;
 }
 
-/* y = a + b. Factors and shift are such that int32 holds every sum. */
+/* y = a + b, at `places`. Factors and shift are such that int32 holds every sum. */
 static void append_sum(builder *b, const sen_integer_product *p, const sen_grid operands[2], const size_t places[2], size_t y)
 {
     const double ratios[2] = {operands[0].scale / p->out.scale, operands[1].scale / p->out.scale};
     double larger = ratios[0] > ratios[1] ? ratios[0] : ratios[1];
-    const int32_t shift = SUM_BITS - sen_normalize(&larger);
-    sen_operation step;
+    const int32_t power = SUM_BITS - sen_normalize(&larger), shift = power < 1 ? 1 : power > 31 ? 31 : power;
+    int32_t *numbers = sen_take(&b->loader->arena, 5, sizeof *numbers);
+    sen_integer_weights sum;
     uint32_t i;
-    memset(&step, 0, sizeof step);
-    step.shift = (uint32_t)(shift < 1 ? 1 : shift > 31 ? 31 : shift);
-    for (i = 0; i < 2; i++) {
-        step.factors[i] = sum_factor(ratios[i], step.shift);
-        step.zeros[i] = operands[i].zero;
+    memset(&sum, 0, sizeof sum);
+    for (i = 0; numbers && i < 2; i++) {
+        numbers[i] = sum_factor(ratios[i], (uint32_t)shift);
+        numbers[2 + i] = operands[i].zero;
+        numbers[4] = shift;
     }
-    step.x = places[0];
-    step.other = places[1];
-    step.y = y;
-    step.size = p->rows;
-    step.zero = p->out.zero;
-    step.low = p->low;
-    append(b, &step);
+    sum.multiply = sen_integer_add;
+    sum.rows = p->rows;
+    sum.columns = (uint32_t)(places[1] - places[0]);
+    sum.values = numbers;
+    sum.zero = p->out.zero;
+    sum.low = p->low;
+    append(b, &sum, places[0], y);
 }
 
 /* y = W x + b of the operator `index`; a sum nests at most SEN_MAX_DEPTH deep. */
@@ -128,6 +128,8 @@ static sen_status append_operator(builder *b, uint32_t index, const sen_integer_
     uint32_t i;
     if (record->kind != SEN_SUM)
         return append_leaf(b, record, *p, x, y);
+    for (i = 0; i < 2; i++)
+        places[i] = take_vector(b->loader, record->n_out, 1);
     for (i = 0; i < 2; i++) {
         sen_integer_product operand = *p;
         sen_status status;
@@ -135,7 +137,6 @@ static sen_status append_operator(builder *b, uint32_t index, const sen_integer_
         operand.low = 0;
         if (i == 0)
             operand.bias.data = NULL;
-        places[i] = take_vector(b->loader, record->n_out, 1);
         status = append_operator(b, record->operands[i], &operand, x, places[i]);
         if (status != SEN_OK)
             return status;

@@ -23,27 +23,12 @@ static uint8_t *target_at(const sen_integer_frame *frame, size_t at)
     return at == SEN_CALLER_OUTPUT ? frame->y : frame->work + at;
 }
 
-static void add_up(const sen_operation *sum, const uint8_t *a, const uint8_t *b, uint8_t *y)
-{
-    const int32_t half = (int32_t)1 << (sum->shift - 1);
-    uint32_t i;
-    for (i = 0; i < sum->size; i++) {
-        const int32_t total = (a[i] - sum->zeros[0]) * sum->factors[0] + (b[i] - sum->zeros[1]) * sum->factors[1];
-        const int32_t value = ((total + half) >> sum->shift) + sum->zero;
-        y[i] = (uint8_t)(value < sum->low ? sum->low : value > 255 ? 255 : value);
-    }
-}
-
 static void apply_integers(const sen_integer_network *network, const sen_integer_frame *frame, uint32_t index)
 {
     const sen_operation *step = network->layers[index].operations, *const end = step + network->layers[index].operation_count;
     for (; step != end; step++) {
         const uint8_t *x = source_at(frame, step->x);
-        uint8_t *y = target_at(frame, step->y);
-        if (step->weights)
-            step->weights->multiply(step->weights, x, frame->work + network->scratch, y);
-        else
-            add_up(step, x, frame->work + step->other, y);
+        step->weights->multiply(step->weights, x, frame->work + network->scratch, target_at(frame, step->y));
     }
 }
 /* end */
