@@ -65,7 +65,7 @@ class Form:
 
 def forms() -> Iterator[Form]:
     """Yield all forms: those of the shipped network first."""
-    images, calibration = np.split(_digits(), [IMAGES])
+    images, calibration = np.split(digits(IMAGES + CALIBRATION), [IMAGES])
     yield from _typed(STROKES, _shipped(calibration), images, calibration)
     if mnist := _mnist():
         for name, network in _shipped(mnist[1]).items():
@@ -91,10 +91,10 @@ def forms() -> Iterator[Form]:
         yield Form(ANOMALY, f"{name}, int8", to_int8(network, samples), samples[:ROWS])
 
 
-def _digits() -> FloatArray:
-    """Digits of scikit-learn as images `[n, 784]` like those of MNIST, in steps of 1/255, each at its own place."""
+def digits(count: int) -> FloatArray:
+    """First digits of scikit-learn as images `[count, 784]` as of MNIST, in steps of 1/255, at random places."""
     rng = np.random.default_rng(0)
-    images = np.zeros((IMAGES + CALIBRATION, SIDE, SIDE), np.float32)
+    images = np.zeros((count, SIDE, SIDE), np.float32)
     for image, small in zip(images, load_digits().images / 16, strict=False):
         strokes = (zoom(small, DIGIT / len(small), order=1) - DARK).clip(0) / (1 - DARK)
         row, column = rng.integers(0, SIDE - DIGIT + 1, 2)
@@ -103,7 +103,7 @@ def _digits() -> FloatArray:
 
 
 def _mnist() -> tuple[FloatArray, FloatArray] | None:
-    """Test and training images of MNIST, as many as of `_digits`; None where it is not on this machine."""
+    """Test and training images of MNIST, as many as digits; None where it is not on this machine."""
     network = sen_edge.load(CHECKPOINTS / "mnist-mlp-d32-e6.pt").network
     try:
         images = load_test("mnist", None, network).inputs[:IMAGES]

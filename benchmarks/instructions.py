@@ -90,7 +90,8 @@ def _definition(name: str, values: Array) -> str:
 
 def export(form: Form, folder: Path, simd: Simd) -> Path:
     """Export the network as C with a separate weight file, and its inputs and outputs for count_exported.c."""
-    main = CExporter().export(form.network, COptions(name="net", weights="incbin", simd=simd)).write(folder)
+    options = COptions(name="net", weights="incbin", simd=simd, harness=True)  # the harness is for mlperf_tiny.py
+    main = CExporter().export(form.network, options).write(folder)
     case = case_of(form)
     output = "float" if case.y.dtype == np.float32 else "uint8_t"
     (main.parent / "exported_case.h").write_text(

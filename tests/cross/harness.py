@@ -215,9 +215,12 @@ def run(target: Target, program: Path, arguments: Sequence[str] = ()) -> Complet
 
 @contextmanager
 def serial(target: Target, program: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """QEMU with the board's first serial line at its stdin and stdout; it ends with the context."""
+    """QEMU with the board's first serial line at its stdin and stdout; it ends with the context.
+
+    An instruction takes 1 ns of virtual time, by which timers of the board count.
+    """
     command = [target.emulator, "-M", target.machine, "-display", "none", "-monitor", "none", "-serial", "stdio"]
-    command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(program)]
+    command += ["-icount", "shift=0", "-semihosting-config", "enable=on,target=native", "-kernel", str(program)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         try:
             yield process
