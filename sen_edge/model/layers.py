@@ -5,9 +5,10 @@ Equations (arXiv 2506.13410; symbols as in docs/explanation/maths.md):
     mask[i] = 2 * sigmoid(k * inhibition[i]) - 1
     w[j, i] = gain * mask[i] / max(|| source[i] - target[j] ||, min_distance) ** exponent
 
-Distances use the expanded form |p|^2 + |q|^2 - 2 p.q, one matrix product instead of an [n_out, n_in, d] tensor. It
-cancels for near points, which `squared_distance` recomputes from differences. Training uses float32; evaluation
-computes weights in float64 and rounds once.
+Distances in few dimensions are sums of squared differences, one pass per coordinate. In more dimensions they use the
+expanded form |p|^2 + |q|^2 - 2 p.q, one matrix product instead of an [n_out, n_in, d] tensor. It cancels for near
+points, which `squared_distance` recomputes from differences. Training uses float32; evaluation computes weights in
+float64 and rounds once.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from torch.nn import functional
 from sen_edge.model.config import SpatialConfig, at
 from sen_edge.model.dynamics import LayeredNetwork, Product
 
+#: Max dimensions in which differences take less time than the expanded form.
+FEW_DIMENSIONS = 4
 #: A pair is near, and is computed from differences, below this share of |p|^2 + |q|^2.
 NEAR = 2.0**-7
 #: Min squared distance if `min_distance` is 0: keeps training finite at coincident points.
@@ -37,14 +40,22 @@ def squared_distance(source: Tensor, target: Tensor) -> Tensor:
     With u the unit round-off of the dtype, the relative error of every entry is at most 2 (d + 4) u / NEAR: below 2^-10
     for d = 32 in float32, 2^-39 in float64. The expanded form alone has no such bound.
     """
+    if source.shape[1] <= FEW_DIMENSIONS:
+        squares = ((q - p).square_() for p, q in zip(source.T.contiguous(), target.T.unsqueeze(2), strict=True))
+        squared: Tensor = next(squares)
+        for each in squares:
+            squared += each
+        return squared
     centre = (source.mean(0) + target.mean(0)) / 2
     p, q = source - centre, target - centre
     norms = q.square().sum(1, keepdim=True) + p.square().sum(1)
     squared = torch.addmm(norms, q, p.T, alpha=-2)
-    near = (squared < NEAR * norms).nonzero()
-    for pairs in torch.split(near, max(1, NEAR_CHUNK // source.shape[1])):
-        j, i = pairs.unbind(1)
-        squared[j, i] = (target[j] - source[i]).square().sum(1)
+    is_near = squared < norms.mul_(NEAR)
+    if is_near.any():  # takes a small part of the time of `nonzero`
+        near = is_near.nonzero()
+        for pairs in torch.split(near, max(1, NEAR_CHUNK // source.shape[1])):
+            j, i = pairs.unbind(1)
+            squared[j, i] = (target[j] - source[i]).square().sum(1)
     return squared
 
 
@@ -63,9 +74,10 @@ class InverseDistance(torch.autograd.Function):
     ) -> Tensor:
         floor = max(min_distance**2, TINY)
         squared = squared_distance(source, target).add_(axis**2)
-        clamped = squared <= floor
-        squared = squared.clamp_min_(floor)
-        weight = squared.rsqrt() if exponent == 1 else squared.pow(-exponent / 2)
+        clamped = squared <= floor if squared.amin() <= floor else None
+        if clamped is not None:
+            squared = squared.clamp_min_(floor)
+        weight = _inverse_power(squared, exponent)
         ctx.save_for_backward(source, target, squared, weight, clamped, axis if isinstance(axis, Tensor) else None)
         ctx.exponent = exponent
         return weight
@@ -74,10 +86,25 @@ class InverseDistance(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         source, target, squared, weight, clamped, axis = ctx.saved_tensors
-        a = (gradients[0] * weight).div_(squared).mul_(-ctx.exponent).masked_fill_(clamped, 0)
-        d_source = source * a.sum(0).unsqueeze(1) - a.T @ target
-        d_target = target * a.sum(1).unsqueeze(1) - a @ source
-        return d_source, d_target, None if axis is None else axis * a.sum(), None, None
+        a = (gradients[0] * weight).div_(squared).mul_(-ctx.exponent)
+        if clamped is not None:
+            a.masked_fill_(clamped, 0)
+        to_source, to_target = _with_ones(target).T @ a, a @ _with_ones(source)
+        d_source = source * to_source[-1:].T - to_source[:-1].T
+        d_target = target * to_target[:, -1:] - to_target[:, :-1]
+        return d_source, d_target, None if axis is None else axis * to_source[-1].sum(), None, None
+
+
+def _inverse_power(squared: Tensor, exponent: float) -> Tensor:
+    """Compute `squared ** (-exponent / 2)` from a reciprocal, whose second and third powers are products in torch."""
+    if exponent % 2 == 0:
+        return squared.reciprocal().pow_(exponent / 2)
+    return squared.rsqrt() if exponent == 1 else squared.rsqrt().pow_(exponent)
+
+
+def _with_ones(points: Tensor) -> Tensor:
+    """Append a column of ones, whose product is a sum."""
+    return torch.cat([points, points.new_ones(len(points), 1)], dim=1)
 
 
 def inhibition_mask(inhibition: Tensor, steepness: float) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.layers import (
+    FEW_DIMENSIONS,
     NEAR,
     InverseDistance,
     SpatialLinear,
@@ -37,7 +38,7 @@ def random_layer(n_in: int = 40, n_out: int = 30, d: int = 3, scale: float = 1.0
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
-@pytest.mark.parametrize("exponent", [1.0, 2.0, 0.5])
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 3.0, 6.0, 0.5])
 @pytest.mark.parametrize("d", [1, 3, 32])
 def test_weights_follow_the_equation(d: int, exponent: float, training: bool) -> None:
     layer = random_layer(d=d, steepness=3.0, exponent=exponent, layer_spacing=0.1).train(training)
@@ -48,7 +49,7 @@ def test_weights_follow_the_equation(d: int, exponent: float, training: bool) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("d", [2, 32])
+@pytest.mark.parametrize("d", [1, FEW_DIMENSIONS, FEW_DIMENSIONS + 1, 32])
 def test_squared_distance_keeps_its_bound_for_near_and_far_points(d: int, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(1)
     target = torch.randn(200, d, generator=generator, dtype=torch.float64).to(dtype)
@@ -61,8 +62,9 @@ def test_squared_distance_keeps_its_bound_for_near_and_far_points(d: int, dtype:
 
 
 def test_the_expanded_form_alone_would_lose_near_points() -> None:
-    target = torch.tensor([[10.0, 20.0]]) + 1e-3
-    source = torch.tensor([[10.0, 20.0], [-300.0, 200.0]])
+    rest = [0.0] * (FEW_DIMENSIONS - 1)
+    target = torch.tensor([[10.0, 20.0, *rest]]) + 1e-3
+    source = torch.tensor([[10.0, 20.0, *rest], [-300.0, 200.0, *rest]])
     expanded = target.square().sum(1, keepdim=True) + source.square().sum(1) - 2 * target @ source.T
     exact = (target.double()[:, None] - source.double()[None]).square().sum(-1)
     assert abs(expanded[0, 0] - exact[0, 0]) / exact[0, 0] > 0.1
@@ -71,9 +73,10 @@ def test_the_expanded_form_alone_would_lose_near_points() -> None:
 
 @pytest.mark.parametrize("axis", [0.0, 0.3])
 @pytest.mark.parametrize("exponent", [1.0, 1.7])
-def test_gradient_against_finite_differences(exponent: float, axis: float) -> None:
+@pytest.mark.parametrize("d", [3, FEW_DIMENSIONS + 1])
+def test_gradient_against_finite_differences(d: int, exponent: float, axis: float) -> None:
     generator = torch.Generator().manual_seed(2)
-    points = [torch.randn(n, 3, generator=generator, dtype=torch.float64, requires_grad=True) for n in (6, 5)]
+    points = [torch.randn(n, d, generator=generator, dtype=torch.float64, requires_grad=True) for n in (6, 5)]
     assert torch.autograd.gradcheck(lambda s, t: InverseDistance.apply(s, t, axis, exponent, 0.0), points)
 
 
