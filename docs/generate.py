@@ -1,4 +1,4 @@
-"""Write docs/reference/cli.md and api.md from the code: `make docs`. A test checks that the pages are current."""
+"""Write docs/reference/cli.md, api.md and schemas from the code: `make docs`. A test checks that they are current."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ import sen_edge
 import sen_runtime
 from sen_edge.cli.main import app
 from sen_edge.cli.options import options_of
+from sen_edge.exporting import manifest_schema
+from sen_runtime.bench import record
 
 REFERENCE = Path(__file__).parent / "reference"
+#: Schemas of the runtime.
+RECORDS = ("record", "history")
 
 CLI_HEADER = """# Commands
 
@@ -34,7 +38,19 @@ Results go to stdout, progress and errors to stderr. `--json` prints a result fo
 Output files do not depend on stdout; files and exit code do not depend on stderr. A closed stdout or pipe (`| head -1`)
 does not change the exit code. Characters outside the encoding of a stream are written as escapes (`\\u2265`).
 
-`sen-edge --debug COMMAND` shows the traceback of an error.
+`sen-edge --debug COMMAND` shows the traceback of an error. `--quiet` leaves warnings and errors on stderr, and
+results on stdout.
+
+`sen-edge --install-completion` installs completion of commands, options and their values for the current shell (bash,
+zsh, fish, PowerShell); `--show-completion` prints the script.
+
+| variable | effect |
+| --- | --- |
+| `NO_COLOR` | no colors |
+| `FORCE_COLOR` | colors in pipes and files too; progress there remains one line per stage |
+| `TERM=dumb` | no colors, and progress as one line per stage |
+| `COLUMNS` | width of help and tables on a terminal; help fits 80 columns |
+| `SEN_EDGE_DEBUG` | set: as `--debug` |
 """
 
 
@@ -56,7 +72,8 @@ Errors are subclasses of `sen_runtime.errors.SenError`, with `message`, `hint` a
 
 def pages() -> dict[str, str]:
     """Return the content of each page by name."""
-    return {"cli.md": _cli(), "api.md": _api()}
+    schemas = {"manifest": manifest_schema.schema_text(), **{name: record.schema_text(name) for name in RECORDS}}
+    return {"cli.md": _cli(), "api.md": _api(), **{f"schemas/{name}.json": text for name, text in schemas.items()}}
 
 
 def _api() -> str:

@@ -80,6 +80,7 @@ class Option:
         is_argument: whether it is a positional argument.
         is_repeated: whether a tuple may be given as commas or as one option per item.
         group: heading of the help that it is listed under.
+        choices: returns values for shell completion, where the type has none.
     """
 
     help: str
@@ -89,6 +90,7 @@ class Option:
     is_argument: bool = False
     is_repeated: bool = False
     group: str | None = None
+    choices: Callable[[], Iterable[str]] | None = None
 
 
 class Check(Predicate):

@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add = add_command("bench", "measure latencies", _bench)
     help_ = ".onnx, .tflite, .sen; the first is the baseline"
     add("artifacts", type=Path, nargs="+", metavar="ARTIFACT", help=help_)
+    add("-q", "--quiet", action="store_true", help="print warnings and errors only to stderr")
     add_bench_options(add)
     add = add_command("compare", "compare two records", _compare)
     add("a", type=Path, metavar="A.json", help="baseline record")
@@ -173,9 +174,10 @@ def _bench(options: argparse.Namespace) -> int:
     request = bench_request(options.words)
     wanted = outputs.Outputs(options.json, options.history, options.force)
     outputs.check(wanted, request.artifacts)
+    note = _ignore if options.quiet else _note
     for line in notes(request):
-        _note(line)
-    with _progress() as progress:
+        note(line)
+    with _progress(is_quiet=options.quiet) as progress:
         run = measure.run(request, progress=progress)
     record = run.record
     failed = None
@@ -184,9 +186,9 @@ def _bench(options: argparse.Namespace) -> int:
             record = energy.with_energy(record, energy.read_meter(request.energy), run.spans)
         except SenError as error:  # latencies are still valid
             failed = error
-    outputs.publish(wanted, [record], partial(text.table, record), _note, as_list=False)
+    outputs.publish(wanted, [record], partial(text.table, record), note, as_list=False)
     if options.json not in (None, outputs.STDOUT):
-        _note(f"next: sen-runtime compare {options.json} LATER.json --max-regression 5%")
+        note(f"next: sen-runtime compare {options.json} LATER.json --max-regression 5%")
     if failed is not None:
         raise failed
     return _exit_code(record, allow_throttled=options.allow_throttled)
@@ -263,9 +265,12 @@ def _schema(options: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
+def _progress(*, is_quiet: bool) -> Iterator[Callable[[str], None]]:
     """Progress on stderr: one line on a terminal, which is cleared at the end, else one line per stage."""
-    is_terminal = sys.stderr.isatty()
+    if is_quiet:
+        yield _ignore
+        return
+    is_terminal = streams.is_animated(sys.stderr)
 
     def show(stage: str) -> None:
         is_repeated = stage.startswith("measuring")
@@ -313,6 +318,10 @@ def _share(text: str) -> float:
 
 def _print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def _ignore(message: str) -> None:
+    del message
 
 
 def _note(message: str) -> None:

@@ -78,6 +78,11 @@ def protect() -> None:
             setattr(sys, name, _wrap(current, line_buffering=name == "stderr"))
 
 
+def is_animated(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal that moves its cursor; color settings do not matter."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
 def duplicate_stderr() -> TextIO:
     """Return a new stream on the present stderr; stderr itself if it is no file."""
     try:

@@ -79,10 +79,16 @@ def bench(
     A host requires Python and sshd. A missing runtime is installed there into the user's cache folder.
     """
     paths = [f"./{path}" if str(path).startswith("-") else str(path) for path in artifacts]
-    words = ["bench", *paths, *_arguments(measuring)]
+    words = ["bench", *paths, *_arguments({**measuring, "quiet": console.is_silenced()})]
     if hosts.is_remote:
         _bench_hosts(words, measuring, hosts)
     raise typer.Exit(cli.run(words))
+
+
+def _engines() -> tuple[str, ...]:
+    from sen_runtime.engines import names
+
+    return names()
 
 
 def _signature() -> inspect.Signature:
@@ -92,7 +98,8 @@ def _signature() -> inspect.Signature:
 
     def add(name: str, *, action: str = "store", metavar: str | None = None, **settings: Any) -> None:
         text = settings["help"]
-        option = typer.Option(name, metavar=metavar, help=f"{text[0].upper()}{text[1:]}.")
+        complete = _engines if name == "--engine" else None
+        option = typer.Option(name, metavar=metavar, help=f"{text[0].upper()}{text[1:]}.", autocompletion=complete)
         default = False if action == "store_true" else None
         kind = Annotated[KINDS[action], option]  # type: ignore[valid-type]
         field = name.removeprefix("--").replace("-", "_")
@@ -171,8 +178,8 @@ def _report_failures(outcomes: Sequence[Outcome]) -> None:
     error = HostsError(failed, n_hosts=len(outcomes)) if failed else None
     if any(outcome.code == EXIT_INTERRUPTED for outcome in outcomes):
         for line in [] if error is None else error.message.splitlines():
-            console.note(line)
-        console.note("interrupted; the results so far are written")
+            console.fail(line)
+        console.fail("interrupted; the results so far are written")
         raise typer.Exit(EXIT_INTERRUPTED)
     if error is not None:
         raise error

@@ -9,7 +9,8 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 import sen_edge
-from sen_edge.cli import console
+from sen_edge.cli import console, options
+from sen_edge.progress import Progress
 from sen_runtime.figures import size
 from sen_runtime.streams import suppress_announcements
 
@@ -20,9 +21,10 @@ Row: TypeAlias = tuple[str, str]
 HEADINGS = ("artifact", "engine", "size", "max error / std", "accuracy (model)", "latency", "ratio")
 
 
+@options.command
 def demo(
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the files.")] = Path("out/demo"),
     *,
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the files.")] = Path("out/demo"),
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
 ) -> None:
     """Train a small network on the bundled digits, export it, verify, measure, and print a table.
@@ -33,10 +35,11 @@ def demo(
     model = output_dir / "digits.pt"
     console.note("1/3 training a 64-128-10 network, d = 8, on scikit-learn's digits")
     output_dir.mkdir(parents=True, exist_ok=True)
-    sen_edge.train("digits", model, hidden=[128], dims=DIMENSIONS, seed=seed, force=True)
+    with console.progress() as progress:
+        sen_edge.train("digits", model, hidden=[128], dims=DIMENSIONS, seed=seed, force=True, progress=progress)
     console.note("2/3 exporting and verifying")
-    with suppress_announcements():
-        rows = _export(model)
+    with console.progress() as progress, suppress_announcements():
+        rows = _export(model, progress)
     console.note(f"3/3 measuring interleaved for {BENCHMARK_SECONDS:g} s, one thread, one input at a time")
     with suppress_announcements():
         latencies = _measure(output_dir, rows)
@@ -45,7 +48,7 @@ def demo(
     console.note(f"next: sen-edge inspect {model}")
 
 
-def _export(model: Path) -> dict[Row, tuple[str, ...]]:
+def _export(model: Path, progress: Progress) -> dict[Row, tuple[str, ...]]:
     """Export to every usable target in all its forms; return figures by file and engine."""
     from sen_edge.report.tables import scores_text
 
@@ -58,12 +61,13 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
         ("int8-dynamic", {"c"}, {**int8, "dtype": "int8-dynamic"}),
     )
     rows: dict[Row, tuple[str, ...]] = {}
-    for form, having, options in forms:
+    for number, (form, having, chosen) in enumerate(forms):
+        progress(form, number / len(forms))
         to = [target for target in targets if target in having]
         if not to:
             continue
         name = f"{model.stem}-{form}"
-        result = sen_edge.export(loaded, model.parent, to=to, name=name, data="digits", force=True, **options)
+        result = sen_edge.export(loaded, model.parent, to=to, name=name, data="digits", force=True, **chosen)
         for artifact in result.artifacts:
             footprint = artifact["footprint"] or {"flash": sum(file["bytes"] for file in artifact["files"].values())}
             for figures in artifact["verification"]:

@@ -37,7 +37,6 @@ app = typer.Typer(
     epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 verification failed or budget exceeded, 4 required extra missing, "
     "130 interrupted (Ctrl-C, SIGTERM, SIGHUP).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -78,10 +77,10 @@ def _run() -> int:
         app(prog_name="sen-edge")
     except SystemExit as ended:  # typer exits with a number
         if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):  # not reported by a command
-            console.note("interrupted")
+            console.fail("interrupted")
         return int(ended.code or 0)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        return cli.report(error, "sen-edge", console.note)
+        return cli.report(error, "sen-edge", console.fail)
     return 0

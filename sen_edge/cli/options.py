@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from sen_edge.cli import console
 from sen_edge.errors import UsageError
 from sen_edge.schema import Option, Schema, SchemaError, fields_of, is_size, split
 from sen_runtime.untrusted import quote
@@ -28,9 +29,12 @@ MapPath = Annotated[
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and errors only to stderr.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 SCALARS = (bool, int, float, str, Path)
+#: Characters of choices in place of a value; help of 80 columns breaks longer ones within words.
+MAX_METAVAR = 20
 EXPORTER_PANEL = "Options of targets"
 
 
@@ -38,7 +42,7 @@ EXPORTER_PANEL = "Options of targets"
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Replace each `Schema` parameter by one parameter per option, and build the schema from their values.
+    """Replace each `Schema` parameter by one parameter per option, build the schema from their values, add --quiet.
 
     Other parameters are unchanged; those of `**values` have to be added to the signature.
     """
@@ -56,8 +60,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         elif parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
 
+    parameters.append(inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet))
+
     @functools.wraps(function)
-    def run(**values: Any) -> None:
+    def run(*, quiet: bool = False, **values: Any) -> None:
+        if quiet:
+            console.silence()
         for name, cls in requests.items():
             values[name] = _request(cls, {key: values.pop(key) for key in options_of(cls)})
         function(**values)
@@ -104,11 +112,10 @@ def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> insp
         base = str
     default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     is_required = default is dataclasses.MISSING
-    shown: dict[str, Any] = {
-        "help": option.help,
-        "metavar": option.metavar or _choices(base),
-        "rich_help_panel": option.group,
-    }
+    text, metavar = (
+        (option.help, option.metavar) if option.metavar else _describe_choices(field.name, base, option.help)
+    )
+    shown: dict[str, Any] = {"help": text, "metavar": metavar, "rich_help_panel": option.group}
     item = split(get_args(base)[0])[0] if get_args(base) else str
     accepted = base if base in SCALARS else list[item] if option.is_repeated else str  # type: ignore[valid-type]
     if isinstance(default, tuple):
@@ -116,6 +123,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> insp
     if option.is_argument:
         info: Any = typer.Argument(**shown)
     else:
+        shown["autocompletion"] = _completion(base, option)
         names = option.flag or flag(field.name)
         if base is bool and default is not False and "/" not in names:
             names += f"/--no-{names.removeprefix('--')}"
@@ -128,8 +136,28 @@ def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> insp
     )
 
 
-def _choices(kind: Any) -> str | None:
-    return "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else None
+def _completion(kind: Any, option: Option) -> Callable[[str], list[str]] | None:
+    """Return a function that completes a value, or the last one of a list; None without choices."""
+    item = split(get_args(kind)[0])[0] if get_origin(kind) is tuple else kind
+    values = option.choices or (functools.partial(get_args, item) if get_origin(item) is Literal else None)
+    if values is None:
+        return None
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, _ = incomplete.rpartition(",") if item is not kind else ("", "", "")
+        return [f"{before}{comma}{value}" for value in values()]
+
+    return complete
+
+
+def _describe_choices(name: str, kind: Any, text: str) -> tuple[str, str | None]:
+    """Return help and placeholder of a field: its choices are one of them, depending on their length."""
+    if get_origin(kind) is not Literal:
+        return text, None
+    choices = "|".join(map(str, get_args(kind)))
+    if len(choices) <= MAX_METAVAR:
+        return text, choices
+    return f"{text} One of {choices.replace('|', ', ')}.", name.rpartition("_")[2].upper()
 
 
 def _value(name: str, value: Any, kind: Any) -> Any:
@@ -205,11 +233,13 @@ def _exporter_parameters() -> list[Any]:
             continue
         default = getattr(first, name)
         shown = "" if default in (None, False) else f" Default: {default}."
+        text, metavar = _describe_choices(name, base, f"{', '.join(classes)}: {text}{shown}")
         info = typer.Option(
             flag(name),
-            help=f"{', '.join(classes)}: {text}{shown}",
-            metavar="SIZE" if is_size(notes) else "NUMBER" if base in (int, float) else _choices(base),
+            help=text,
+            metavar="SIZE" if is_size(notes) else "NUMBER" if base in (int, float) else metavar,
             rich_help_panel=EXPORTER_PANEL,
+            autocompletion=_completion(base, Option("")),
         )
         parameters[name] = inspect.Parameter(
             name,

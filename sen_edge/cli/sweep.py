@@ -75,7 +75,7 @@ def sweep(
         _print_table(file.name, ranking, metric)
         console.print_lines(paths)
     if errors:
-        console.note(f"{len(errors)} of {n_trials} trials failed, the first with: {errors[0]}")
+        console.warn(f"{len(errors)} of {n_trials} trials failed, the first with: {errors[0]}")
     if not ranking:
         raise SweepError("every trial failed", f"the errors are in {paths[0]}; --retry-failed runs them again")
 
@@ -90,7 +90,7 @@ def _load(file: Path, plan: Sweep) -> Dataset:
     except DataError as error:
         raise DataError(f"{file}: data: {error.message}", error.hint) from None
     for warning in dataset.warnings():
-        console.note(f"warning: {warning}")
+        console.warn(warning)
     return dataset
 
 

@@ -22,7 +22,7 @@ def print_compression(title: str, figures: Mapping[str, Any]) -> None:
     for table in (weights_table(title, figures["layers"]), compression_table("before and after", figures)):
         err.print(console.table(table.caption, table.headings, table.rows))
     for warning in figures["warnings"]:
-        console.note(f"warning: {warning}")
+        console.warn(warning)
 
 
 def _search_table(search: Mapping[str, Any]) -> Any:

@@ -38,8 +38,8 @@ def verify(
     described = map_note(model.applied_map, agreement)
     title = f"{artifact.name} against {against.name}"
     try:
-        with suppress_announcements():
-            results = verify_file(artifact, model, request)
+        with console.progress() as progress, suppress_announcements():
+            results = verify_file(artifact, model, request, progress=progress)
     except VerificationError as error:
         if error.results:
             _print(title, error.results, described, as_json=as_json)
@@ -55,7 +55,7 @@ def _print(title: str, results: Sequence[Verification], described: Mapping[str, 
             console.console(stderr=False).print(console.table(title, ("figure", "measured", "expected"), _rows(result)))
         console.print_lines(tables.map_lines(described))
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
-        console.note(f"warning: {warning}")
+        console.warn(warning)
 
 
 def _rows(result: Verification) -> list[tuple[str, str, str]]:

@@ -44,6 +44,12 @@ def _is_stem(text: str) -> bool:
     return is_name and len(text.encode()) <= MAX_STEM_BYTES
 
 
+def _targets() -> tuple[str, ...]:
+    from sen_exporters.base import exporter_names
+
+    return exporter_names()
+
+
 Stem = Annotated[Text, Check(_is_stem, "a short file name without folders, in printable characters")]
 
 
@@ -122,6 +128,7 @@ class ExportRequest(Schema):
             "Targets: c, nir, onnx, sen, tflite, wasm; separated by commas or repeated. Default: onnx, tflite.",
             metavar="TARGETS",
             is_repeated=True,
+            choices=_targets,
         ),
     ] = None
     name: Annotated[Stem | None, Option("Stem of the files. Default: stem of the model.", metavar="STEM")] = None

@@ -29,6 +29,7 @@ from sen_edge.exporting.verify.tolerance import choose_tolerance
 from sen_edge.model.model import Model
 from sen_edge.model.probe import constant_output, verification_inputs
 from sen_edge.passes.standardization import restore_input
+from sen_edge.progress import Progress, silent
 from sen_exporters.base import Exporter, exporter_for
 from sen_runtime import reference, worker
 from sen_runtime.data import Examples
@@ -53,7 +54,9 @@ MAX_EXAMPLES = 256
 SINGLE_STRIDE = 8
 
 
-def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[Verification, ...]:
+def verify_file(
+    artifact: Path, model: Model, request: VerifyRequest, *, progress: Progress = silent
+) -> tuple[Verification, ...]:
     """Run an exported file in every installed engine, and compare it with its model; the figures of each engine.
 
     `request.map_path` and `request.expect` have no effect on a loaded model.
@@ -72,7 +75,14 @@ def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[V
         examples = load_calibration(request.calibration, request.data_dir, model.network).held_out
     with _named(artifact):
         results = verify(
-            model, artifact, exporter, examples=examples, data=data, seed=request.seed, limits=request.tolerance
+            model,
+            artifact,
+            exporter,
+            examples=examples,
+            data=data,
+            seed=request.seed,
+            limits=request.tolerance,
+            progress=progress,
         )
     missed = [sentence for result in results for sentence in result.failures]
     if missed:
@@ -113,6 +123,7 @@ def verify(
     data: Examples | None = None,
     seed: int = 0,
     limits: Limits | None = None,
+    progress: Progress = silent,
 ) -> tuple[Verification, ...]:
     """Compare an artifact with its model in every installed engine for its target.
 
@@ -147,6 +158,7 @@ def verify(
     is_integer = dtype.startswith("int")
     activation = properties.get("output_activation", model.network.output_activation)
     representative = inputs if examples is None or not is_integer else examples
+    progress("run the model", 0.0)
     baseline = _Baseline(model, representative, data, dtype, tolerance, activation)
     rounded = None
     if exported is not None and is_integer:
@@ -156,7 +168,8 @@ def verify(
     if not versions:
         raise next(iter(missing.values()))
     results = []
-    for name, version in versions.items():
+    for number, (name, version) in enumerate(versions.items(), start=1):
+        progress(f"run {name}", number / (len(versions) + 1))
         with load_artifact(name, artifact, content, exporter, scaling) as subject:
             results.append(_verify_in(f"{name} {version}", subject, baseline, rounded))
     return tuple(results)
