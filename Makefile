@@ -127,8 +127,19 @@ fuzz: $(VENV)/.dev ## feed the C library with what libFuzzer makes up (needs cla
 		-o build/fuzz/target
 	build/fuzz/target -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -print_final_stats=1 build/corpus
 
-docs: $(VENV)/.dev ## write the generated reference pages
+# The site's generator and Jupyter, in an environment of their own that sees ours.
+DOCS := build/docs
+
+$(DOCS)/.installed: docs/requirements.txt | $(VENV)/.dev
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(@D)/bin/python $(PURELIB))/ours.pth"
+	touch $@
+
+docs: $(VENV)/.dev $(DOCS)/.installed ## write the generated reference pages, and the documentation site: build/site/html/index.html
 	$(BIN)/python docs/generate.py
+	$(DOCS)/bin/python docs/site.py
 
 clean: ## remove the environment and all outputs
 	rm -rf $(VENV) out build dist runtime/CMakeCache.txt runtime/CMakeFiles runtime/sen_runtime/c/libsen.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def _function(module: str, name: str, function: Any) -> str:
             is_keyword = True
         shown = f"**{each.name}" if each.kind is each.VAR_KEYWORD else each.name
         own.append(shown if each.default is each.empty else f"{shown}={_default(each)}")
-    lines = [f"## {module}.{name}\n", f"    {module}.{name}({', '.join(own)}{', **options' * bool(options)})\n"]
+    lines = [f"## {module}.{name}\n", _signature(f"{module}.{name}", own + ["**options"] * bool(options))]
     lines.append(_text(function))
     if schema is not None:
         helps = options_of(schema)
@@ -109,6 +110,14 @@ def _function(module: str, name: str, function: Any) -> str:
             if each.name in options
         ]
     return "\n".join(lines) + "\n"
+
+
+def _signature(name: str, parameters: list[str]) -> str:
+    """Format a call, one parameter per line where the line would be long."""
+    call = f"{name}({', '.join(parameters)})"
+    if len(call) > 80:
+        call = "\n".join([f"{name}(", *(f"    {parameter}," for parameter in parameters), ")"])
+    return f"```python\n{call}\n```\n"
 
 
 def _class(name: str, cls: type) -> str:
@@ -122,10 +131,24 @@ def _class(name: str, cls: type) -> str:
 
 
 def _text(documented: Any) -> str:
-    """Format a docstring: summary as text, sections as code."""
-    summary, _, rest = (inspect.getdoc(documented) or "").partition("\n\n")
-    block = "\n".join(f"    {line}".rstrip() for line in rest.splitlines())
-    return f"{summary}\n\n{block}\n" if rest else f"{summary}\n"
+    """Format a docstring: entries of its sections as lists, of names with their meaning."""
+    blocks = (inspect.getdoc(documented) or "").split("\n\n")
+    return "\n\n".join(_section_of(block) for block in blocks) + "\n"
+
+
+def _section_of(block: str) -> str:
+    title, _, body = block.partition("\n")
+    if title not in ("Args:", "Attributes:", "Raises:", "Returns:"):
+        return block
+    body = inspect.cleandoc(body)
+    if title == "Returns:":
+        return f"**Returns** {body}"
+    entries = re.sub(r"^(\w[\w, ]*):", lambda names: f"- {_quote(names[1])}:", body, flags=re.MULTILINE)
+    return f"**{title.removesuffix(':')}**\n\n" + re.sub(r"^ +", "  ", entries, flags=re.MULTILINE)
+
+
+def _quote(names: str) -> str:
+    return ", ".join(f"`{name}`" for name in names.split(", "))
 
 
 def _default(parameter: inspect.Parameter) -> str:

@@ -24,6 +24,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def test_every_page_is_in_the_index() -> None:
+    listed = {
+        folder / target for folder in (ROOT / "docs", ROOT / "docs/adr") for target in _targets(folder / "README.md")
+    }
+    assert {*ROOT.glob("docs/**/*.md")} - listed == {ROOT / "docs/README.md"}
+
+
+def _targets(page: Path) -> list[str]:
+    return re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+
+
 def test_tolerances_on_the_page_are_those_of_the_code() -> None:
     page = (ROOT / "docs/reference/verification.md").read_text(encoding="utf-8")
     lines = [line.split("|")[1:-1] for line in page.splitlines() if line.count("|") == len(TOLERANCES) + 2]
