@@ -151,7 +151,7 @@ def _classes(raw: RawTargets, class_names: Sequence[str]) -> Targets:
         order = np.argsort(np.array(class_names, "U"), kind="stable")
         numbers: Targets = order[at].astype(np.int64)
         return numbers
-    y = y.astype(np.uint8) if y.dtype.kind == "b" else y
+    y = y.astype(np.uint8 if y.dtype.kind == "b" else np.float64 if y.dtype.kind == "f" else y.dtype)
     is_class = (y >= 0) & (y < MAX_CLASSES) & (y == np.floor(y))
     raw.refuse(~is_class[:, None], f"class numbers 0 to {MAX_CLASSES - 1}", _HINTS[CLASSIFICATION])
     return y.astype(np.int64)
