@@ -29,8 +29,8 @@ SPATIAL = {
 #: Learning rate of fully connected networks with 14 to 117 hidden neurons, best by validation, seed 0; of wide ones.
 FREE = {"weights": "free", "learning_rate": 0.016}
 WIDE = {"learning_rate": 0.004}
-#: Spiking neurons of the paper.
-SPIKING = {"arch": "snn", "threshold": 1.0, "beta": 0.95}
+#: Spiking neurons of the paper, with two thirds of the epochs, as there.
+SPIKING = {"arch": "snn", "threshold": 1.0, "beta": 0.95, "epochs": 20}
 SPARSITIES = (0.2, 0.4, 0.6, 0.8, 0.9, 0.95)
 #: Epochs of pruning during training, after those of the training.
 PRUNING_EPOCHS = 12
@@ -73,12 +73,15 @@ def conventional(hidden: int, paper: float, **training: Any) -> Row:
     return Row(f"fully connected, {hidden} hidden", paper, RECIPE | FREE | {"hidden": (hidden,)} | training)
 
 
+#: Initial range in many dimensions, where distances are longer.
+MANY = {"position_scale": 3.0}
 #: The extension: exponent 6 and a learned gain, which sets the scale of the weights instead of the initial range.
 EXTENSION = {"exponent": 6.0, "gain": True, "layer_spacing": 0.1, "position_scale": 0.3, "learning_rate": 0.01}
 LEARNED, FIXED = "d = 3, layer distance learned", "d = 3, layer distance fixed"
 SPATIAL_3D, SMALL, LARGE = spatial(LEARNED, 92.17), conventional(EQUAL, 94.29), conventional(HIDDEN, 97.45, **WIDE)
-SPATIAL_D = tuple(
-    spatial(f"d = {dims}", paper, dims=dims) for dims, paper in ((5, 94.01), (8, 95.22), (16, 95.76), (32, 95.66))
+SPATIAL_D = (
+    spatial("d = 5", 94.01, dims=5),
+    *(spatial(f"d = {dims}", paper, dims=dims, **MANY) for dims, paper in ((8, 95.22), (16, 95.76), (32, 95.66))),
 )
 EXTENDED = tuple(spatial(f"d = {dims}, exponent 6 (extension)", None, dims=dims, **EXTENSION) for dims in (16, 32))
 #: With as many parameters as `SPATIAL_D`.

@@ -44,7 +44,7 @@ class FastSigmoidSpike(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: D102
         (above,) = ctx.saved_tensors
-        return gradients[0] / (above.abs().mul(ctx.slope).add(1).square()), None
+        return gradients[0] / above.abs().mul_(ctx.slope).add_(1).square_(), None
 
 
 def spike(above: Tensor, slope: float) -> Tensor:
