@@ -193,7 +193,7 @@ def product_factor(operator: WeightOperator, grid: Grid, out: Grid) -> Factor:
     return Factor.of(np.float64(grid.scale) * operator.scale.astype(np.float64) / np.float64(out.scale))
 
 
-@product.register
+@product.register(LowRank)  # Python 3.9 cannot evaluate annotations with `|`, which `register` would do
 def _low_rank(operator: LowRank, x: Bytes, grid: Grid, bias: Array | None, out: Grid, low: int) -> Bytes:
     right, left = operator.factors
     assert operator.inner is not None
@@ -201,7 +201,7 @@ def _low_rank(operator: LowRank, x: Bytes, grid: Grid, bias: Array | None, out: 
     return product(left, inner, operator.inner, bias, out, low)
 
 
-@product.register
+@product.register(Sum)
 def _sum(operator: Sum, x: Bytes, grid: Grid, bias: Array | None, out: Grid, low: int) -> Bytes:
     assert operator.a_grid is not None and operator.b_grid is not None
     a = product(operator.a, x, grid, None, operator.a_grid, 0)
