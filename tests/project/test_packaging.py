@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -46,6 +47,16 @@ def test_the_runtime_wheel_fits_any_python_of_one_platform(wheels: dict[str, Pat
     names = zipfile.ZipFile(wheels["sen_edge_runtime"]).namelist()
     for library in ("libsen.", "libsen_call."):
         assert any(name.startswith(f"sen_runtime/c/{library}") for name in names)
+
+
+@pytest.mark.slow
+def test_the_sdist_of_the_runtime_has_no_outputs_of_an_editable_install(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT / "runtime"]
+    subprocess.run(command, check=True, capture_output=True)
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    names = tarfile.open(sdist).getnames()
+    assert any(name.endswith("c/src/isa.c") for name in names)
+    assert not [name for name in names if name.endswith((".so", ".o")) or "CMakeCache" in name or "CMakeFiles" in name]
 
 
 @pytest.mark.slow

@@ -167,10 +167,33 @@ static const sen_isa portable = {
 #ifdef SEN_X86_KERNELS
 extern const sen_isa sen_isa_avx2, sen_isa_avx512;
 
+#include <cpuid.h>
+
+/* Whether the processor has these features of leaf 7 and FMA, and the system saves these registers. Not by
+ * __builtin_cpu_supports, whose answer comes from the compiler's run-time library: zig's is always no. */
+static int has_features(unsigned features_ebx, unsigned features_ecx, unsigned registers)
+{
+    unsigned eax, ebx, ecx, edx;
+    const unsigned fma_osxsave = 1u << 12 | 1u << 27;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || (ecx & fma_osxsave) != fma_osxsave)
+        return 0;
+    if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx))
+        return 0;
+    if ((ebx & features_ebx) != features_ebx || (ecx & features_ecx) != features_ecx)
+        return 0;
+    __asm__ volatile("xgetbv" : "=a"(eax), "=d"(edx) : "c"(0));
+    return (eax & registers) == registers;
+}
+
+static int has_avx2(void)
+{
+    return has_features(1u << 5, 0, 0x06); /* AVX2; xmm, ymm */
+}
+
 static int has_avx512(void)
 {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-        && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+    /* F, BW, VL; VBMI, VNNI; xmm, ymm, masks, zmm */
+    return has_features(1u << 16 | 1u << 30 | 1u << 31, 1u << 1 | 1u << 11, 0xE6);
 }
 #endif
 
@@ -210,7 +233,7 @@ const sen_isa *sen_choose_isa(unsigned flags)
 #ifdef SEN_X86_KERNELS
     if (!(flags & SEN_NARROW) && has_avx512())
         return &sen_isa_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (has_avx2())
         return &sen_isa_avx2;
 #endif
 #if defined(SEN_NEON_KERNELS) && defined(__aarch64__)

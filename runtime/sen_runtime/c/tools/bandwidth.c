@@ -17,7 +17,7 @@ int64_t now_ns(void)
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-#if defined(SEN_SHARED) && defined(__linux__) && defined(__x86_64__) && !defined(__ILP32__)
+#if defined(SEN_SHARED) && defined(__GLIBC__) && defined(__x86_64__) && !defined(__ILP32__) /* musl cannot choose at load time */
 __attribute__((target_clones("avx512f", "avx2", "default")))
 #endif
 uint32_t sen_bench_read(const void *data, size_t bytes, unsigned rounds)
