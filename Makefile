@@ -10,7 +10,7 @@ C := runtime/sen_runtime/c
 CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitcode=1 -I $(C)/include
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-rounding test-arm test-consumers consumers lint bench results bench-shipped fuzz docs clean
+.PHONY: help demo check test test-slow test-rounding test-arm wheels test-wheels test-consumers consumers lint bench results bench-shipped fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,29 @@ BOARD ?= pi4
 
 test-arm: $(VENV)/.dev ## the shipped networks on an emulated Raspberry Pi, in its own engines (BOARD=pi2, pi3-32bit, pi3, pi5: others)
 	$(BIN)/python -m tests.arm $(BOARD)
+
+# Wheels of sen-edge-runtime. Their compiler is as large as all other packages together, hence an environment of its own.
+WHEEL_TOOLS := build/wheels/tools
+WHEELS := $(WHEEL_TOOLS)/bin/python tools/wheels.py
+LINUX_WHEELS := manylinux_2_17_x86_64 manylinux_2_17_aarch64 manylinux_2_17_armv7l linux_armv6l musllinux_1_2_x86_64
+
+$(WHEEL_TOOLS)/.installed: constraints.txt
+	rm -rf $(WHEEL_TOOLS)
+	$(PYTHON) -m venv $(WHEEL_TOOLS)
+	$(WHEEL_TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		auditwheel build scikit-build-core ziglang
+	touch $@
+
+wheels: $(WHEEL_TOOLS)/.installed ## cross-build wheels of sen-edge-runtime for all platforms into dist
+	$(WHEELS)
+
+# One wheel of each compiler is built twice: the bytes must be the same.
+test-wheels: $(WHEEL_TOOLS)/.installed $(VENV)/.dev ## build the Linux wheels, install and run them on emulated boards
+	rm -rf build/wheels/dist build/wheels/again
+	$(WHEELS) --output build/wheels/dist $(LINUX_WHEELS)
+	$(WHEELS) --output build/wheels/again linux_armv6l musllinux_1_2_x86_64
+	for file in build/wheels/again/*; do cmp $$file build/wheels/dist/$${file##*/} || exit 1; done
+	$(BIN)/python -m tests.arm.wheels build/wheels/dist
 
 # Tools that read exported files, in environments of their own: what they need conflicts with what we need.
 CONSUMERS := build/consumers

@@ -129,6 +129,16 @@ def prepare(board: Board) -> Device:
         MissingToolsError: no qemu or no compiler for it.
         NotReadyError: a package or wheel is not to be had, or the C library does not build.
     """
+    return Device(board, prepare_root(board), build_runtime(board.architecture))
+
+
+def prepare_root(board: Board) -> Path:
+    """The file system of a device, without `sen_runtime`.
+
+    Raises:
+        MissingToolsError: no qemu or no compiler for it.
+        NotReadyError: a package or wheel is not to be had.
+    """
     architecture = board.architecture
     check_tools(architecture)
     names = (*WHEELS, *architecture.wheels)
@@ -147,7 +157,7 @@ def prepare(board: Board) -> Device:
         (unfinished / "proc").mkdir()
         unfinished.rename(root)
     (root / "proc" / "cpuinfo").write_text(board.cpuinfo, encoding="ascii")
-    return Device(board, root, build_runtime(architecture))
+    return root
 
 
 def check_tools(architecture: Architecture) -> None:

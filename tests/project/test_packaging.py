@@ -54,7 +54,8 @@ def test_the_sdist_of_the_runtime_has_no_outputs_of_an_editable_install(tmp_path
     command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", tmp_path, ROOT / "runtime"]
     subprocess.run(command, check=True, capture_output=True)
     (sdist,) = tmp_path.glob("*.tar.gz")
-    names = tarfile.open(sdist).getnames()
+    with tarfile.open(sdist) as archive:
+        names = archive.getnames()
     assert any(name.endswith("c/src/isa.c") for name in names)
     assert not [name for name in names if name.endswith((".so", ".o")) or "CMakeCache" in name or "CMakeFiles" in name]
 
