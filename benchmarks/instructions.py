@@ -48,6 +48,8 @@ CORES = {
     "M55": EXPORTED_ONLY["cortex-m55"],
     "RV32IMC": EXPORTED_ONLY["rv32imc"],
 }
+#: Orders of integer weights that are made for a core.
+SIMD: dict[str, Simd] = {"M4": "dsp", "M55": "mve"}
 #: Cores whose code size is in the table.
 SIZED = ("M0", "M4")
 #: Max ratio of a number to the file's.
@@ -122,8 +124,7 @@ def measure(form: Form, folder: Path) -> Measurement:
     rows, net = len(form.inputs), export(form, folder / "none", "none")
     exports = dict.fromkeys(CORES, net)
     if form.is_integer:
-        exports["M4"] = export(form, folder / "dsp", "dsp")
-        exports["M55"] = export(form, folder / "mve", "mve")
+        exports |= {core: export(form, folder / simd, simd) for core, simd in SIMD.items()}
     counts = {core: count(target, exports[core]) for core, target in CORES.items()}
     arena = re.search(r"^#define NET_ARENA_BYTES (\d+)", (net / "net.h").read_text(), re.MULTILINE)
     assert arena is not None

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from instruction_forms import ANOMALY, CALIBRATION, IMAGES, MNIST, STROKES, Form, digits, forms
-from instructions import CORES, PAGE, TABLE, export
+from instructions import CORES, PAGE, SIMD, TABLE, export
 from numpy.typing import NDArray
 from pages import write_section
 from sklearn.datasets import load_digits
@@ -91,7 +91,7 @@ def scored(form: Form) -> tuple[Array, Array | None]:
 
 def run(form: Form, core: str, x: Array, folder: Path) -> Session:
     """Run a session with stored inputs on a board."""
-    net = export(form, folder, "dsp" if core == "M4" else "none")
+    net = export(form, folder, SIMD.get(core, "none"))
     sources = [net / "net.c", net / "net_weights.S", net / "net_harness.c", harness.HERE / "uart.c"]
     program = harness.build(CORES[core], sources, folder / "program", includes=[net], defines=["SEN_HARNESS_PORT"])
     counted, elapsed, results = len(form.inputs), 0, []
