@@ -10,7 +10,7 @@ C := runtime/sen_runtime/c
 CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitcode=1 -I $(C)/include
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-rounding test-arm wheels test-wheels test-consumers consumers lint bench results bench-shipped fuzz docs clean
+.PHONY: help demo check test test-slow test-rounding test-arm wheels test-wheels test-consumers test-versions consumers lint bench results bench-shipped fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,8 +100,14 @@ $(CONSUMERS)/web/.installed: tests/consumers/requirements/web/package-lock.json
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
-test-consumers: $(VENV)/.dev $(CONSUMER_TOOLS) ## exported files in other tools: CI runs it
+test-test-versions: $(VENV)/.dev ## a part of the tests with the oldest and newest packages, on every Python of this machine: CI runs it
+	$(BIN)/python -m tests.versions
+
+consumers: $(VENV)/.dev $(CONSUMER_TOOLS) ## exported files in other tools: CI runs it
 	$(BIN)/python -m pytest -m consumers
+
+test-versions: $(VENV)/.dev ## a part of the tests with the oldest and newest packages, on every Python of this machine: CI runs it
+	$(BIN)/python -m tests.versions
 
 consumers: $(VENV)/.dev $(CONSUMER_TOOLS) ## record what other tools do with exported files
 	$(BIN)/python -m tests.consumers

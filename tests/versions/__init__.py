@@ -1,0 +1,1 @@
+"""Supported versions of Python and packages: pinned environments, in which a part of the tests runs."""
