@@ -100,13 +100,10 @@ $(CONSUMERS)/web/.installed: tests/consumers/requirements/web/package-lock.json
 	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
-test-test-versions: $(VENV)/.dev ## a part of the tests with the oldest and newest packages, on every Python of this machine: CI runs it
-	$(BIN)/python -m tests.versions
-
-consumers: $(VENV)/.dev $(CONSUMER_TOOLS) ## exported files in other tools: CI runs it
+test-consumers: $(VENV)/.dev $(CONSUMER_TOOLS) ## exported files in other tools: CI runs it
 	$(BIN)/python -m pytest -m consumers
 
-test-versions: $(VENV)/.dev ## a part of the tests with the oldest and newest packages, on every Python of this machine: CI runs it
+test-versions: $(VENV)/.dev ## a part of the tests with the oldest and newest packages and Pythons: CI runs it
 	$(BIN)/python -m tests.versions
 
 consumers: $(VENV)/.dev $(CONSUMER_TOOLS) ## record what other tools do with exported files
