@@ -20,7 +20,8 @@ from sen_edge.errors import DataError
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_runtime.data import TEST, TRAINING
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
 

@@ -37,7 +37,8 @@ from sen_edge.compression.boards import (
 )
 from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import format as image
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Lif, Relu
 from sen_runtime.ir.operators import WeightOperator
 

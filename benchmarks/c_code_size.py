@@ -28,7 +28,8 @@ from sen_exporters.c.integer import lower_integers
 from sen_exporters.c.library import Region, regions
 from sen_exporters.c.program import Program, lower_network
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization

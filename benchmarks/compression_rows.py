@@ -28,7 +28,8 @@ from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.recipe import suggested_recipe
 from sen_edge.training.train import suggested_spiking, train, train_conventional
 from sen_runtime.data.subsample import subsample
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense
 from sen_runtime.scores import network_scores

@@ -21,7 +21,8 @@ from sen_edge.compression.hierarchical import hierarchical
 from sen_runtime import format as image
 from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import native
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Coordinates, LowRank
 

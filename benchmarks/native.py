@@ -32,7 +32,8 @@ from sen_runtime.bench import device
 from sen_runtime.bench.interleaved import Latencies, interleaved
 from sen_runtime.bench.memory import bandwidth
 from sen_runtime.engines import litert, native, onnxruntime
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
 from sen_runtime.streams import suppress_announcements

@@ -24,7 +24,8 @@ from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, normal, p
 from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_runtime.bench.interleaved import interleaved
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense
 from sen_runtime.ir.standardization import Standardization

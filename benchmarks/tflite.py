@@ -37,7 +37,8 @@ from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import installed, litert, tflite_runtime
 from sen_runtime.engines.tflite import TfliteSession
 from sen_runtime.errors import SenError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from sen_runtime.streams import suppress_announcements

@@ -164,6 +164,15 @@ def check_float_activations(network: Network, target: str) -> None:
         )
 
 
+def check_instant(network: Network, target: str) -> None:
+    """Refuse delays, recurrent synapses, synaptic currents and refractory neurons with a `NoFormError`."""
+    if not network.is_instant:
+        raise NoFormError(
+            f"{target} has no form of delays, recurrent synapses, synaptic currents and refractory neurons",
+            hint="take --to sen",
+        )
+
+
 def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -> None:
     """Refuse an unrolled graph of more than `MAX_UNROLLED_STEPS` steps with an `ExportError`.
 

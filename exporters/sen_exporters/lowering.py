@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from sen_exporters.base import ExportError, NoFormError
 from sen_runtime.ir.checks import Parameter
 from sen_runtime.ir.codings import RATE_LEVELS
-from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, is_constant_readout, readout_factors
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
 #: Below, the inverse distance of two float32 around a threshold would overflow.

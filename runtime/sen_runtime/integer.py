@@ -16,15 +16,8 @@ from numpy.typing import NDArray
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array, require
 from sen_runtime.ir.int8 import INT8_MIN, SPIKES, Grid
-from sen_runtime.ir.network import (
-    Layer,
-    Network,
-    bias_factor,
-    is_constant_readout,
-    output_grid,
-    readout_factors,
-    readout_grid,
-)
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, bias_factor, is_constant_readout, output_grid, readout_factors, readout_grid
 from sen_runtime.ir.neurons import Lif, Relu
 from sen_runtime.ir.operators import LowRank, Sparse, Sum, WeightOperator
 from sen_runtime.memory_limits import require_network

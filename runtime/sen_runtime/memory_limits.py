@@ -62,9 +62,14 @@ def require_network(network: Network, bytes_per_weight: int, rows: int = 0) -> N
     """Refuse work that materializes a network and needs more memory than is available.
 
     It needs `bytes_per_weight` for each weight, but low-rank matrices are not materialized and sparse ones once, in
-    float32; and inputs and activations of `rows` examples in float32.
+    float32; the delays of synapses, in 32 bits; and inputs and activations of `rows` examples in float32.
     """
-    needs = [(layer.weight.shape, layer.weight.expanded_bytes(bytes_per_weight)) for layer in network.layers]
+    needs = []
+    for layer in network.layers:
+        need = sum(
+            weight.expanded_bytes(bytes_per_weight + 4 * (delay is not None)) for weight, delay in layer.connections
+        )
+        needs.append((layer.weight.shape, need))
     _require_largest(needs, 4 * rows * sum(network.layer_sizes))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -15,6 +16,7 @@ from sen_runtime.ir.int8 import Grid, Scale, on_grid, round_rows
 from sen_runtime.ir.network import Network, is_constant_readout, map_weights, readout_factors, readout_grid
 from sen_runtime.ir.operators import Dense, WeightOperator, leaves
 from sen_runtime.memory_limits import require_network
+from sen_runtime.wiring import Wiring
 
 
 def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
@@ -72,7 +74,7 @@ def check_input(network: Network, shape: tuple[int, ...]) -> None:
 
 
 def expand(network: Network) -> Network:
-    """Materialize every matrix in float32, so that each is expanded only once."""
+    """Materialize every matrix in float32, so that each is expanded only once; delays are computed at every start."""
     require_network(network, 4)
     return map_weights(network, lambda leaf: leaf if len(leaf.factors) > 1 else Dense(leaf.to_dense()))
 
@@ -134,23 +136,43 @@ def _product_int8(x: Array, w: Array, scale: Scale) -> Array:
     return product
 
 
-def initial_membranes(network: Network, batch: int, dtype: DTypeLike = np.float64) -> list[Array]:
-    """State before the first step: one `[batch, n]` array of zeros per layer."""
-    return [np.zeros((batch, layer.weight.shape[0]), dtype) for layer in network.layers]
+@dataclass(frozen=True, eq=False)
+class LayerState:
+    """State of a layer of a spiking network between two steps.
+
+    Attributes:
+        membrane: `[batch, n]`.
+        wiring: delays and recurrent synapses, whose rings are updated in place; None without them.
+    """
+
+    membrane: Array
+    wiring: Wiring | None
 
 
-def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array], list[Array]]:
-    """One time step of a spiking network, for the membranes `[batch, n]` of each layer and the standardized input.
+def initial_state(network: Network, batch: int, dtype: DTypeLike = np.float64) -> list[LayerState]:
+    """State of each layer before the first step."""
+    return [
+        LayerState(
+            np.zeros((batch, layer.weight.shape[0]), dtype), None if layer.is_instant else Wiring(layer, batch, dtype)
+        )
+        for layer in network.layers
+    ]
 
-    Returns the new membranes, and the spikes (0 or 1) of the layers that spike.
+
+def step(network: Network, states: list[LayerState], x: Array) -> tuple[list[LayerState], list[Array]]:
+    """One time step of a spiking network, for the state of each layer and the standardized input `[batch, n_in]`.
+
+    Returns the new states, and the spikes (0 or 1) of the layers that spike.
     """
     after, spikes = [], []
-    for layer, membrane in zip(network.layers, membranes):
-        current = layer.weight.affine(x, layer.bias)
+    for layer, state in zip(network.layers, states):
+        current = layer.weight.affine(x, layer.bias) if state.wiring is None else state.wiring.current(x)
         if layer.neuron.role == "spiking":
             current = on_grid(current, layer.grid)
-        membrane_next, x = layer.neuron.advance(membrane, current, layer.grid)
-        after.append(membrane_next)
+        membrane, x = layer.neuron.advance(state.membrane, current, layer.grid)
+        if state.wiring is not None:
+            state.wiring.spike(x)
+        after.append(replace(state, membrane=membrane))
         if layer.neuron.role == "spiking":
             spikes.append(x)
     return after, spikes
@@ -163,15 +185,15 @@ def arriving(network: Network, x: Array) -> Iterable[Array]:
 
 def _steps(network: Network, x: Array) -> Iterator[tuple[list[Array], list[Array]]]:
     """Inputs and membranes of the layers in each time step; inputs end with the spikes of the last layer, if any."""
-    membranes = initial_membranes(network, x.shape[0], x.dtype)
+    states = initial_state(network, x.shape[0], x.dtype)
     for x_t in arriving(network, x):
-        membranes, spikes = step(network, membranes, x_t)
-        yield [x_t, *spikes], membranes
+        states, spikes = step(network, states, x_t)
+        yield [x_t, *spikes], [state.membrane for state in states]
 
 
 def _trace_spiking(network: Network, x: Array) -> list[Array]:
     x = on_grid(x, network.input_grid)
-    counts = initial_membranes(network, x.shape[0], x.dtype)
+    counts = [state.membrane for state in initial_state(network, x.shape[0], x.dtype)]
     total = np.zeros_like(counts[-1])
     train = []
     for arrived, membranes in _steps(network, x):

@@ -144,7 +144,8 @@ def _export_and_run(target: str) -> str:
     from sen_exporters.base import exporter as load_exporter
     from sen_runtime.engines import engine, installed, missing
     from sen_runtime.errors import EngineError
-    from sen_runtime.ir.network import Layer, Network
+    from sen_runtime.ir.layer import Layer
+    from sen_runtime.ir.network import Network
     from sen_runtime.ir.neurons import Identity
     from sen_runtime.ir.operators import Dense
 

@@ -20,12 +20,13 @@ from sen_runtime.untrusted import quote
 ModelPath = Annotated[
     Path,
     typer.Argument(
-        help="Checkpoint (.pt, .safetensors), image (.sen), NIR graph (.nir), or folder of them to share.",
+        help="Checkpoint (.pt, .safetensors), image (.sen), NIR graph (.nir), SpSNN (.npz), or folder to share.",
         metavar="MODEL",
     ),
 ]
 MapPath = Annotated[
-    Path | None, typer.Option("--map", help="TOML map of a foreign state dict or NIR graph.", metavar="FILE")
+    Path | None,
+    typer.Option("--map", help="TOML map of a foreign state dict, NIR graph or SpSNN (or spsnn).", metavar="FILE"),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]

@@ -26,7 +26,7 @@ import numpy as np
 from sen_edge.compression.clusters import STEP, Clusters, FloatArray, Index, grow, partition
 from sen_edge.compression.far_field import Check, Estimate, Float32, draw, entries, interpolate, row_basis
 from sen_edge.errors import UsageError
-from sen_runtime.ir.network import Layer
+from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Sparse
 

@@ -22,7 +22,8 @@ from sen_edge.compression.quadratic import FloatArray, Quadratic, best_under_pat
 from sen_edge.compression.request import CompressRequest, select_layers
 from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import to_sparse_layout
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense, LowRank, Sum, WeightOperator
 

@@ -32,7 +32,8 @@ from sen_edge.progress import Progress, silent
 from sen_edge.training.recipe import suggested_recipe
 from sen_runtime import __version__
 from sen_runtime.data.subsample import subsample
-from sen_runtime.ir.network import Layer, Network, stored_dtype
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
 from sen_runtime.scores import network_scores, task_of
@@ -205,6 +206,8 @@ def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, a
     network = model.network
     if request.task is None:
         raise UsageError("nothing to do", hint="name --sparsity, --rank, --macs, --error, --max-drop or --max-flash")
+    if not network.is_instant:
+        raise UsageError("networks with delays, recurrent synapses or synaptic currents are not compressed")
     stored = stored_dtype(network).removesuffix("-dynamic")
     if stored.startswith("int"):
         raise UsageError(f"the weights are {stored} already", hint="compress the network before its quantization")

@@ -24,7 +24,9 @@ from sen_edge.schema import (
 )
 
 COMPRESSION, QUANTIZATION = "Compression (others: sen-edge compress)", "Quantization"
-MapPath = Annotated[Path | None, Option("TOML map of a foreign state dict or NIR graph.", flag="--map", metavar="FILE")]
+MapPath = Annotated[
+    Path | None, Option("TOML map of a foreign state dict, NIR graph or SpSNN.", flag="--map", metavar="FILE")
+]
 ExpectPath = Annotated[
     Path | None,
     Option("Inputs and outputs of your own model (.npz) to compare with; exit code 3 on a difference.", metavar="FILE"),
@@ -116,7 +118,7 @@ class ExportRequest(Schema):
         data: labelled data to compare scores on.
         data_dir: folder of the data sets.
         tolerance: of the verification, instead of the default ones.
-        map_path: TOML map of a foreign state dict or NIR graph.
+        map_path: TOML map of a foreign state dict, NIR graph or SpSNN.
         expect: `.npz` with outputs of the user's model, compared with the source before the export.
         force: replace existing files.
     """
@@ -218,7 +220,7 @@ class VerifyRequest(Schema):
     """Options of a verification.
 
     Attributes:
-        map_path: TOML map of a foreign state dict or NIR graph.
+        map_path: TOML map of a foreign state dict, NIR graph or SpSNN.
         expect: `.npz` with outputs of the user's model, compared with the source before the export.
         data: labelled data to compare scores on: name of a data set, or path.
         calibration: unlabelled inputs, required for int8 activations without `data`.

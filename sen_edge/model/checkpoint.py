@@ -25,7 +25,8 @@ from sen_edge.model.tensor_file import Float32Array, check_suffix, check_tensor,
 from sen_edge.passes.materialize import to_sparse_layout, weights
 from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import catch_allocation_errors, require_layers
 from sen_runtime.untrusted import check_document, listing, load_json, quote, read_regular

@@ -14,7 +14,8 @@ from torch.nn import functional
 from sen_edge.model.dynamics import LayeredNetwork, Product
 from sen_edge.passes.materialize import Mask, to_sparse_layout
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
 
 #: Slope of the surrogate derivative in training.

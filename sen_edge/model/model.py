@@ -19,6 +19,7 @@ from sen_edge.model import pretrained
 from sen_edge.model.card import SavedModel
 from sen_edge.model.nir import NIR_SUFFIX, load_nir
 from sen_edge.model.parameters import AppliedMap, Checkpoint, compression_metadata, without_scores
+from sen_edge.model.spsnn import SPSNN_SUFFIX, load_spsnn
 from sen_edge.model.tensor_file import check_suffix
 from sen_edge.passes.standardization import restore_input
 from sen_runtime import format as image
@@ -108,10 +109,12 @@ class Model(Displayed):
 
     @property
     def kind(self) -> str:
-        """One of "checkpoint", "image" and "graph", a NIR graph."""
+        """One of "checkpoint", "image", "graph", of NIR, and "archive", of SpSNN."""
         if self.checkpoint is not None:
             return "checkpoint"
-        return "graph" if self.path is not None and self.path.suffix == NIR_SUFFIX else "image"
+        return {NIR_SUFFIX: "graph", SPSNN_SUFFIX: "archive"}.get(
+            "" if self.path is None else self.path.suffix, "image"
+        )
 
     @property
     def architecture(self) -> str:
@@ -267,10 +270,11 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
     """Read a model.
 
     Args:
-        path: checkpoint (`.pt`, `.safetensors`), `.sen` image, NIR graph (`.nir`), or folder of
-            `Model.save_pretrained`. An image that leaves standardization to its caller becomes a network that
+        path: checkpoint (`.pt`, `.safetensors`), `.sen` image, NIR graph (`.nir`), network of SpSNN (`.npz`), or
+            folder of `Model.save_pretrained`. An image that leaves standardization to its caller becomes a network that
             standardizes its inputs.
-        map_path: TOML map of a foreign state dict, or of a NIR graph that does not state its time step.
+        map_path: TOML map of a foreign state dict, of a NIR graph that does not state its time step, or of a network of
+            SpSNN; "spsnn" for the constants of `sen_edge.model.spsnn.SpsnnMap`.
 
     Raises:
         CheckpointError: see `sen_edge.model.checkpoint.load`; or unknown suffix.
@@ -294,6 +298,9 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
             raise type(error)(f"{path}: {error.message}", error.hint) from error
     if path.suffix == NIR_SUFFIX:
         network, sha256, applied_map = load_nir(path, map_path)
+        return Model(network, sha256, path=path, applied_map=applied_map)
+    if path.suffix == SPSNN_SUFFIX:
+        network, sha256, applied_map = load_spsnn(path, map_path)
         return Model(network, sha256, path=path, applied_map=applied_map)
     if not path.suffix and not path.exists():
         raise CheckpointError(f"{path} does not exist", hint=pretrained.EXPECTED)
@@ -355,12 +362,16 @@ def _metadata(model: Model) -> dict[str, str]:
 def count_stored_numbers(network: Network) -> tuple[int, ...]:
     """Count the weights or positions, and biases, that each layer adds to an image.
 
-    Indices and scales are not counted; a shared array counts in its first layer.
+    Indices and scales are not counted; a shared array counts in its first layer. Positions of delays count, too.
     """
     seen: set[int] = set()
     counts = []
     for layer in network.layers:
-        arrays = {id(array): array for array in (*layer.weight.weight_arrays(), layer.bias) if array is not None}
+        stored = [layer.bias]
+        for weight, delay in layer.connections:
+            stored += weight.weight_arrays()
+            stored += [each for each in vars(delay).values() if isinstance(each, np.ndarray)] if delay else []
+        arrays = {id(array): array for array in stored if array is not None}
         counts.append(sum(int(array.size) for key, array in arrays.items() if key not in seen))
         seen.update(arrays)
     return tuple(counts)

@@ -14,7 +14,9 @@ from sen_edge.model.parameters import Checkpoint
 from sen_edge.model.probe import constant_output, verification_inputs
 from sen_edge.passes.materialize import materialize_leaf, weights
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.delays import ConstantDelay
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.operators import Coordinates, LowRank, Sparse, WeightOperator, leaves, map_leaves
 from sen_runtime.memory_limits import catch_allocation_errors, require
@@ -82,7 +84,7 @@ class Summary:
         parameters: learned parameters of a checkpoint, stored numbers of an image.
         synapses: weights of the fully connected network with the same layers.
         synapse_bits: bits of the stored patterns of a checkpoint; 0 without patterns.
-        dense_parameters: weights, and biases if any, of the fully connected network.
+        dense_parameters: weights, and biases and delays if any, of the fully connected network.
         saved: reduction relative to `dense_parameters`, in percent.
         macs: multiply-accumulates of one pass through all layers (one step of a spiking network).
         weight_bytes: of weights and biases, or positions; positions shared by two layers count twice.
@@ -140,7 +142,7 @@ def summarize(model: Model) -> Summary:
         parameters = count_stored_numbers(network)
     else:
         parameters = tuple(_count_parameters(checkpoint, index) for index in range(len(network.layers)))
-    dense = sum(sizes) + sum(0 if layer.bias is None else len(layer.bias) for layer in network.layers)
+    dense = sum(map(_stored_numbers, network.layers))
     return Summary(
         kind=model.kind,
         architecture=model.architecture,
@@ -169,6 +171,15 @@ def summarize(model: Model) -> Summary:
         output_scaling=network.output_scaling is not None,
         output_activation=network.output_activation,
     )
+
+
+def _stored_numbers(layer: Layer) -> int:
+    """Count the numbers of a layer that stores each weight, each bias, and each delay that differs from others."""
+    weights = sum(
+        math.prod(weight.shape) * (1 if delay is None or isinstance(delay, ConstantDelay) else 2)
+        for weight, delay in layer.connections
+    )
+    return weights + (0 if layer.bias is None else len(layer.bias))
 
 
 def _warnings(model: Model) -> tuple[str, ...]:

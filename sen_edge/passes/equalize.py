@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.passes.scale import ONE, scale_weights
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Lif, Neuron, Relu
 from sen_runtime.ir.operators import LowRank, WeightOperator, leaves, map_leaves
 

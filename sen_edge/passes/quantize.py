@@ -19,7 +19,8 @@ from sen_runtime.data.subsample import subsample
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
-from sen_runtime.ir.network import Layer, Network, bias_factor, map_weights, readout_grid
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, bias_factor, map_weights, readout_grid
 from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator, leaves
 
@@ -164,6 +165,8 @@ def _quantize(
     bits: int = 8,
 ) -> Network:
     """Quantize weights; activations too if `activation_range` is given."""
+    if not network.is_instant:
+        raise UsageError("networks with delays, recurrent synapses or synaptic currents have no integer form")
     if granularity not in GRANULARITIES:
         raise UsageError(f"--granularity is {granularity!r}; expected one of {', '.join(GRANULARITIES)}")
     inputs: list[FloatArray] | list[None] = [None] * len(network.layers)

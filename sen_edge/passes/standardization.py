@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.passes.scale import ONE, is_scalable, scale_weights
-from sen_runtime.ir.network import Layer, Network, readout_factors
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, readout_factors
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import WeightOperator, leaves
 from sen_runtime.ir.standardization import CONSTANTS, LEFT_TO_CALLER, Standardization, left_to_caller, metadata_of
@@ -82,7 +83,7 @@ def input_obstacle(network: Network, dtype: str = "float32") -> str:
     scaling, first = network.input_scaling, network.layers[0]
     if scaling is None:
         return ""
-    reason = _weights_obstacle(first, "first")
+    reason = _weights_obstacle(first, "first") or _wiring_obstacle(first, "first")
     if not reason:
         peaks = [np.abs(leaf.factors[0].to_dense()).max(axis=0) for leaf in leaves(first.weight)]
         reason = _dtype_obstacle(peaks, scaling.inverse, scaling, "feature", dtype)
@@ -105,7 +106,7 @@ def output_obstacle(network: Network, dtype: str = "float32") -> str:
         return ""
     if not isinstance(last.neuron, Identity) and last.neuron.role != "readout":
         return f"outputs of {type(last.neuron).__name__} neurons are not linear in the weights"
-    reason = _weights_obstacle(last, "last")
+    reason = _weights_obstacle(last, "last") or _wiring_obstacle(last, "last")
     if reason:
         return reason
     peaks = [np.abs(leaf.factors[-1].to_dense()).max(axis=1) for leaf in leaves(last.weight)]
@@ -120,6 +121,10 @@ def _weights_obstacle(layer: Layer, which: str) -> str:
         if dtypes:
             return f"the weights of the {which} layer are {min(dtypes)}, and would be rounded again"
     return ""
+
+
+def _wiring_obstacle(layer: Layer, which: str) -> str:
+    return "" if layer.is_instant else f"the {which} layer has delays or synaptic currents, which the first steps lack"
 
 
 def _dtype_obstacle(

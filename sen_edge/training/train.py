@@ -51,7 +51,8 @@ from sen_edge.training.objective import Objective, Part, evaluate, objective_of
 from sen_edge.training.recipe import HIDDEN, Recipe, suggested_exponent, suggested_recipe
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.scaling import collapse_warnings, input_scaling, output_scaling, scale_warnings
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Dense
 from sen_runtime.memory_limits import catch_allocation_errors, require_layers
 from sen_runtime.task import RECONSTRUCTION, REGRESSION, Metric

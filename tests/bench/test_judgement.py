@@ -16,7 +16,8 @@ from sen_runtime.bench.plan import RowPlan
 from sen_runtime.data import TEST_SHARE, hold_out
 from sen_runtime.engines import Session
 from sen_runtime.errors import DataError, UsageError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization

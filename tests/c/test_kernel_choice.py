@@ -10,7 +10,8 @@ import pytest
 
 from sen_exporters.c.program import lower_network
 from sen_runtime import format as image
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from tests.support.clibrary import LIBRARY, STRICT, compile_c

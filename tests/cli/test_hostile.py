@@ -25,7 +25,8 @@ from sen_runtime import format as image
 from sen_runtime.bench import energy, record
 from sen_runtime.engines import engine
 from sen_runtime.errors import SenError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Sparse
 from sen_runtime.memory_limits import MemoryLimitError

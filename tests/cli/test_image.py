@@ -13,7 +13,8 @@ import pytest
 from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_runtime import format as image
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.conftest import Outcome

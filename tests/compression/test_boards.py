@@ -19,7 +19,8 @@ from sen_edge.schema import SchemaError
 from sen_runtime import engines
 from sen_runtime.bench import measure, memory
 from sen_runtime.bench.record import RecordError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse
 from tests.compression.test_budget import Fake, budget, find

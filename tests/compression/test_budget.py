@@ -14,7 +14,8 @@ from sen_edge.compression.evaluator import DENSE, Figures, Form, Plan
 from sen_edge.compression.request import CompressRequest
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import SchemaError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense
 from sen_runtime.task import ACCURACY, RMSE, Metric

@@ -25,7 +25,8 @@ from sen_runtime import format as image
 from sen_runtime.bench.interleaved import Latencies, Loop
 from sen_runtime.data import hold_out
 from sen_runtime.errors import MissingExtraError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Sparse
 from sen_runtime.scores import network_scores

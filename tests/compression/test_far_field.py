@@ -145,7 +145,7 @@ MEMORY_SCRIPT = """
 import numpy as np
 from sen_edge.compression.far_field import factorize_coordinates
 from sen_edge.compression.hierarchical import hierarchical
-from sen_runtime.ir.network import Layer
+from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.bench.memory import peak_bytes

@@ -11,7 +11,8 @@ from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense, Sparse, Sum, WeightOperator, leaves
 from tests.support.networks import random_input, random_network, random_operator

@@ -14,7 +14,8 @@ from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines import native
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense
 from tests.support.clouds import assert_judged, float64_weights, mixed, planes, relative

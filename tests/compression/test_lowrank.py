@@ -17,7 +17,8 @@ from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import materialize, to_sparse_layout
 from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.support.networks import random_network, random_operator

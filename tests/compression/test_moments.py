@@ -19,7 +19,8 @@ from sen_edge.errors import DataError
 from sen_runtime import reference
 from sen_runtime.data.subsample import subsample
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense
 from tests.support.networks import random_input, random_network

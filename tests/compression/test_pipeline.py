@@ -22,7 +22,8 @@ from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network, stored_dtype
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, stored_dtype
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense
 from sen_runtime.scores import network_scores

@@ -15,7 +15,8 @@ from sen_edge.compression.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadra
 from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import BLOCKS, materialize, to_sparse_layout
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network, map_weights
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, map_weights
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
 from tests.support.networks import KINDS, random_input, random_network, random_operator

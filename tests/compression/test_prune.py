@@ -11,7 +11,8 @@ from sen_edge.compression.prune import keep_neurons, prune
 from sen_edge.errors import DataError, UsageError
 from sen_edge.passes.materialize import materialize
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum
 from tests.support.networks import random_input, random_network

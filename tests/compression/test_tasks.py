@@ -18,7 +18,8 @@ from sen_edge.training.objective import objective_of
 from sen_edge.training.recipe import Recipe
 from sen_runtime import format as image
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization

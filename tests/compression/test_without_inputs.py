@@ -12,7 +12,8 @@ from sen_edge.errors import UsageError
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.model import Model
 from sen_edge.passes.materialize import materialize
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, LowRank
 from tests.conftest import make_checkpoint, make_model

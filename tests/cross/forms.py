@@ -12,7 +12,8 @@ import numpy as np
 
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.c.exporter import CExporter, COptions
-from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from tests.exporters.test_neuron_parameters import make

@@ -11,7 +11,8 @@ from sen_edge.passes.quantize import to_int8
 from sen_exporters.c.exporter import CExporter, COptions
 from sen_exporters.c.integer import lower_integers
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from tests.cross import forms, harness

@@ -11,7 +11,8 @@ from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines import native
 from sen_runtime.errors import EngineError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 from sen_runtime.memory_limits import MemoryLimitError

@@ -17,7 +17,8 @@ from sen_runtime import format as image
 from sen_runtime import integer, reference
 from sen_runtime.engines import native
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network, map_weights, stored_dtype
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, map_weights, stored_dtype
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Int4
 from tests.support.networks import random_input, random_network

@@ -20,7 +20,8 @@ from sen_runtime.engines.litert import ENGINE as LITERT
 from sen_runtime.engines.session import ArenaSession
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import Layer, Network, output_grid
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Sum
 from tests.support.networks import random_input, random_network

@@ -19,7 +19,8 @@ from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines import native
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.support.native import SMALL, WAYS, in_every_way

@@ -16,7 +16,8 @@ from sen_runtime import engines
 from sen_runtime import format as image
 from sen_runtime.engines import native, native_threads
 from sen_runtime.errors import EngineError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.support.networks import random_input

@@ -15,7 +15,8 @@ from sen_exporters.base import ExportError
 from sen_exporters.c import budget, library
 from sen_exporters.c.budget import BudgetError, footprint
 from sen_exporters.c.program import lower_network
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense
 from tests.support.c_exports import STORAGES, assert_flash, compile_and_run, export, small

@@ -13,7 +13,8 @@ from sen_exporters.base import exporter_for
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.errors import EngineError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, Sparse
 from tests.support.c_exports import (
@@ -118,11 +119,11 @@ def test_steps_are_those_of_the_reference(tmp_path: Path) -> None:
     network = small("dense", spiking=True, timesteps=6)
     session = engine.load(export(network).write(tmp_path), flags=SHARED)
     x = random_input(np.random.default_rng(2), network, 1)
-    membranes = reference.initial_membranes(network, 1)
+    states = reference.initial_state(network, 1)
     session.reset()
     for _ in range(6):
-        membranes, spikes = reference.step(network, membranes, x.astype(np.float64))
-        np.testing.assert_allclose(session.step(x[0]), membranes[-1][0], rtol=1e-4, atol=1e-5)
+        states, spikes = reference.step(network, states, x.astype(np.float64))
+        np.testing.assert_allclose(session.step(x[0]), states[-1].membrane[0], rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(session.layer_output(1), spikes[1][0])
 
 

@@ -22,7 +22,8 @@ from sen_runtime import integer
 from sen_runtime.engines import c as engine
 from sen_runtime.engines.litert import ENGINE as LITERT
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization

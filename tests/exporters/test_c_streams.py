@@ -10,7 +10,8 @@ from sen_exporters.c import streams
 from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Sparse
 

@@ -17,7 +17,8 @@ from sen_runtime import reference
 from sen_runtime.engines import litert, native, onnxruntime
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import READOUTS, Layer, Network, readout_factors
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import READOUTS, Network, readout_factors
 from sen_runtime.ir.neurons import RESETS, LeakyIntegrator, Lif, Neuron
 from sen_runtime.ir.operators import Dense
 from tests.support.networks import read_out, stream

@@ -25,7 +25,8 @@ from sen_exporters.nir.strings import NirError
 from sen_runtime import reference
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization

@@ -21,7 +21,8 @@ from sen_exporters.onnx.graph import MAX_OPSET, MIN_OPSET
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
 from sen_runtime.errors import EngineError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 

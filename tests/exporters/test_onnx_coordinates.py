@@ -12,7 +12,8 @@ from sen_exporters.base import ExportError
 from sen_exporters.onnx.coordinates import UNIT, WEIGHT_ERROR, rounding_errors
 from sen_runtime import memory_limits
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import MemoryLimitError

@@ -15,7 +15,8 @@ from sen_exporters.onnx.exporter import OnnxExporter
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
 from sen_runtime.ir.codings import CODINGS
-from sen_runtime.ir.network import READOUTS, Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import READOUTS, Network
 from sen_runtime.ir.neurons import RESETS, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sen_exporters.onnx.graph import MAX_OPSET, MIN_OPSET
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
-from sen_runtime.ir.network import READOUTS, Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import READOUTS, Network
 from sen_runtime.ir.neurons import RESETS, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.exporters.test_onnx import EXPORTER, KINDS, assert_close, export, graph_of, make_operator, names, optimized
@@ -193,13 +194,13 @@ def test_a_step_carries_the_membranes_in_and_out(reset, delay):
     network = plain_snn(rng, (6, 5, 4, 3), 5, beta=0.9, reset=reset, delay=delay)
     session = load(export(network, snn="step")).session
     x = make_input(rng, network, 2)
-    membranes = reference.initial_membranes(network, 2, np.float32)
-    state = {f"layer{i}/membrane": membrane for i, membrane in enumerate(membranes)}
+    states = reference.initial_state(network, 2, np.float32)
+    state = {f"layer{i}/membrane": each.membrane for i, each in enumerate(states)}
     for _ in range(5):
         output, *after = session.run(None, {"input": x, **state})
-        membranes, _ = reference.step(network, membranes, x)
-        for expected, actual in zip(membranes, after, strict=True):
-            assert_close(actual, expected)
+        states, _ = reference.step(network, states, x)
+        for expected, actual in zip(states, after, strict=True):
+            assert_close(actual, expected.membrane)
         np.testing.assert_array_equal(output, after[-1])
         state = dict(zip(state, after, strict=True))
 

@@ -21,7 +21,8 @@ from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines import onnxruntime
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 from tests.conftest import make_model

@@ -18,7 +18,8 @@ from sen_exporters.tflite.schema import MAX_BYTES, parse, serialize
 from sen_runtime import reference
 from sen_runtime.engines import litert
 from sen_runtime.engines.tflite_file import read_properties
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.support.networks import random_input, random_network

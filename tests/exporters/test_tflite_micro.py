@@ -13,7 +13,8 @@ from sen_exporters.tflite.schema import parse, serialize, set_properties
 from sen_runtime import engines, reference
 from sen_runtime.engines import tflite_micro
 from sen_runtime.errors import EngineError
-from sen_runtime.ir.network import Layer, Network, output_grid
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
 from tests.exporters.test_tflite import BLOCK, BLOCKS, EXPORTER, blocks, dense, export, network, operators, quantized

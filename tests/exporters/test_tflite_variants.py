@@ -16,7 +16,8 @@ from sen_runtime import reference
 from sen_runtime.engines import Engine, litert, tflite_runtime
 from sen_runtime.engines.tflite import TfliteSession
 from sen_runtime.errors import EngineError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Sparse
 from tests.conftest import INTERPRETERS, needs_both_interpreters

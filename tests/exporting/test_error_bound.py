@@ -14,7 +14,8 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.probe import constant_output, verification_inputs
 from sen_runtime import format as image
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from sen_runtime.ir.standardization import Standardization

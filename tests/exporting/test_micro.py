@@ -10,7 +10,8 @@ from sen_edge.errors import UsageError, VerificationError
 from sen_edge.model.model import Model
 from sen_exporters.base import ExportError
 from sen_exporters.tflite.exporter import TfliteExporter
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense
 

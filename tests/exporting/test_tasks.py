@@ -15,7 +15,8 @@ from sen_edge.passes.quantize import to_int8
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.data import TEST, Examples
-from sen_runtime.ir.network import Layer, Network, output_grid
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization

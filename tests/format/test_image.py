@@ -16,7 +16,8 @@ from sen_exporters.sen.exporter import SenExporter, SenOptions
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
 from sen_runtime.format import records
-from sen_runtime.ir.network import MAX_TIMESTEPS, READOUTS, Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import MAX_TIMESTEPS, READOUTS, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Sparse, Sum
 from tests.support.images import (

@@ -9,8 +9,10 @@ import pytest
 
 from sen_runtime import format as image
 from sen_runtime.format import records
+from sen_runtime.ir.delays import OVERFLOWS
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from sen_runtime.ir.operators.sparse import ORDERS
@@ -130,7 +132,9 @@ def test_example_of_the_page_is_what_the_code_writes():
     assert data == TINY
 
 
-@pytest.mark.parametrize("name", ["header", "section", "program", "layer", "operator", "grid", "scaling", "neuron"])
+@pytest.mark.parametrize(
+    "name", ["header", "section", "program", "layer", "operator", "grid", "scaling", "neuron", "wiring", "delay"]
+)
 def test_tables_of_the_page_are_the_records_of_the_code(name):
     text = PAGE.read_text(encoding="utf-8").split(f"<!-- {name} -->")[1].split("\n\n")[1]
     codes = {"u8": "s", "u16": "H", "u32": "I", "u64": "Q", "i32": "i", "f32": "f"}
@@ -160,6 +164,8 @@ def test_enumerations_of_the_page_are_those_of_the_code():
         "neuron kind": numbered(fields.type.__name__ for fields in records.NEURONS),
         "order": numbered(ORDERS),
         "reset": numbered(reset for reset, _ in records.RESETS),
+        "delay": numbered((kind.__name__ for kind in records.DELAYS[1:]), 1),
+        "overflow": numbered(OVERFLOWS),
         "input coding": numbered(records.INPUT_CODINGS),
         "readout": numbered(READOUTS),
         "output activation": numbered(OUTPUT_ACTIVATIONS),

@@ -7,7 +7,8 @@ import pytest
 
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from tests.support.hostile_images import HOSTILE
 from tests.support.images import (

@@ -9,7 +9,8 @@ import pytest
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
-from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Network
 from sen_runtime.ir.neurons import LeakyIntegrator
 from sen_runtime.ir.standardization import Standardization
 from tests.support.images import NONE, assert_round_trip, assert_same, f32, patched, section_rows, tiny

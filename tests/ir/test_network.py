@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network, map_weights
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, map_weights
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import (
     Coordinates,

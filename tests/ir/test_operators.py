@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from sen_runtime.ir.operators.coordinates import check_distances, check_range

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import READOUTS, Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import READOUTS, Network
 from sen_runtime.ir.neurons import RESETS, Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.support.networks import KINDS, random_input, random_network, random_operator, read_out
@@ -197,10 +198,10 @@ def test_membrane_of_one_neuron_by_hand(words):
     neuron = Layer(Dense(np.ones((1, 1), np.float32)), None, Lif(0.5, 1.0, reset, not no_delay))
     network = Network((neuron,), 5, "direct", "spike_count")
     membranes, spikes = BY_HAND[words]
-    state = reference.initial_membranes(network, 1)
+    state = reference.initial_state(network, 1)
     for u, s in zip(membranes, spikes, strict=True):
         state, fired = reference.step(network, state, np.array([[0.75]]))
-        assert (state[0].item(), fired[0].item()) == (u, s)
+        assert (state[0].membrane.item(), fired[0].item()) == (u, s)
     assert reference.run(network, np.array([[0.75]])).item() == sum(spikes)
 
 
@@ -227,16 +228,16 @@ def test_steps_add_up_to_run(words):
     coding, readout, *_ = words
     network = random_network(rng, spiking=True, sizes=(5, 8, 3), timesteps=6, **spiking_options(words))
     x = random_input(rng, network).astype(np.float64)
-    state = reference.initial_membranes(network, 3)
-    assert [membrane.shape for membrane in state] == [(3, 8), (3, 3)]
+    state = reference.initial_state(network, 3)
+    assert [each.membrane.shape for each in state] == [(3, 8), (3, 3)]
     outputs, hidden = [], 0
     for t in range(6):
-        before = [membrane.copy() for membrane in state]
+        before = [each.membrane.copy() for each in state]
         after, spikes = reference.step(network, state, x[:, t] if coding == "spikes" else x)
-        for kept, membrane in zip(before, state, strict=True):
-            np.testing.assert_array_equal(kept, membrane, err_msg="step changed the state it was given")
+        for kept, each in zip(before, state, strict=True):
+            np.testing.assert_array_equal(kept, each.membrane, err_msg="step changed the membranes it was given")
         state, hidden = after, hidden + spikes[0]
-        outputs.append(spikes[-1] if readout == "spike_count" else state[-1])
+        outputs.append(spikes[-1] if readout == "spike_count" else state[-1].membrane)
     expected = read_out(network, outputs)
     np.testing.assert_allclose(reference.run(network, x), expected, rtol=1e-12, atol=1e-14)
     np.testing.assert_array_equal(reference.trace(network, x)[0], hidden)

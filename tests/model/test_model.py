@@ -19,7 +19,8 @@ from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.errors import ImageError, NetworkError
-from sen_runtime.ir.network import Layer, Network, stored_dtype
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, stored_dtype
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.conftest import MLP, SNN, make_checkpoint, make_network

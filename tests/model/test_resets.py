@@ -17,7 +17,8 @@ from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineError, NetworkError
-from sen_runtime.ir.network import MAX_TIMESTEPS, Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import MAX_TIMESTEPS, Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
 

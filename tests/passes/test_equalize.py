@@ -11,7 +11,8 @@ from sen_edge.passes.equalize import SCALED_HIDDEN, THRESHOLD_OCTAVES, equalize
 from sen_edge.passes.quantize import to_int8
 from sen_edge.passes.scale import ONE, scale_weights
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense
 from tests.support.networks import random_input, random_network

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sen_edge.passes.materialize import materialize, weights
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, Sparse, Sum
 

@@ -13,7 +13,8 @@ from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.int8 import SPIKES, Grid
-from sen_runtime.ir.network import Layer, Network, readout_factors, readout_grid
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, readout_factors, readout_grid
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.support.networks import KINDS, random_input, random_network, random_operator

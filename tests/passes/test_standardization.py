@@ -21,7 +21,8 @@ from sen_edge.passes.standardization import (
 )
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator
 from sen_runtime.ir.operators import Dense, Sparse
 from sen_runtime.ir.standardization import Standardization

@@ -125,7 +125,8 @@ for name in names:
     importlib.import_module(name)
 import numpy as np
 from sen_runtime import format as image, reference
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense
 network = Network((Layer(Dense(np.ones((2, 3), np.float32)), None, Identity()),))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sen_runtime import memory_limits
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense
 from sen_runtime.memory_limits import MemoryLimitError, available, require_layers, require_network

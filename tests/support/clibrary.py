@@ -11,7 +11,8 @@ import numpy as np
 from sen_edge.errors import DataError
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Sparse
 from tests.support.networks import KINDS, by_source, random_input, random_network

@@ -1,5 +1,7 @@
 """Wrong images: each with one mistake, and what the error says of it."""
 
+import struct
+
 import numpy as np
 
 from tests.support.images import (
@@ -42,13 +44,48 @@ from tests.support.images import (
     with_sums,
 )
 
+U8 = np.array([[3, 4]], np.uint8)
+#: A recurrent operator of one neuron.
+SQUARE = operator(1, 1, 1, (2,))
+
+
+def delay(kind=0, value=0, first=NONE, second=NONE, scale=0.0, softening=0.0, limit=0, overflow=0, shift=0):
+    return struct.pack("<IIIIffIII", kind, value, first, second, scale, softening, limit, overflow, shift)
+
+
+def spatial(*values):
+    return wired(delay=delay(3, 0, 2, 3, *values), tensors=(f32([0], [1]), f32([2])))
+
+
+NO_DELAY = delay()
+
+
+def wired(
+    synapse=0.0,
+    recurrent=NONE,
+    delay=NO_DELAY,
+    later=NO_DELAY,
+    operators=(),
+    tensors=(),
+    neuron=2,
+    timesteps=2,
+    extra=b"",
+):
+    """An image of one layer of a neuron with two inputs, and its wiring."""
+    beta, threshold = (0.5, 1.0) if neuron == 2 else (0.0, 0.0)
+    head = program(2, 1, [layer(0, NONE, neuron, beta, threshold)], [DENSE, *operators], timesteps, readout=2)
+    tail = struct.pack("<fi", 0, 0) + struct.pack("<6I", *[NONE] * 6)
+    wiring = struct.pack("<fI", synapse, recurrent) + delay + later
+    return assemble(head + tail + wiring + extra, [W, *tensors], version=6)
+
+
 HOSTILE = {
     # header
     "empty": (b"", "0"),
     "magic": (seal(b"\x88" + TINY[1:]), "image"),
     "line endings translated": (seal(TINY.replace(b"\r\n", b"\n")), "image"),
     "version 0": (patched(TINY, 8, "H", 0), r"version.*0.*version 1"),
-    "version 6": (patched(TINY, 8, "H", 6), r"version.*6.*version 1 to 5"),
+    "version 7": (patched(TINY, 8, "H", 7), r"version.*7.*version 1 to 6"),
     "header size": (patched(TINY, 10, "H", 128), "header"),
     "flags": (patched(TINY, 28, "I", 1), "flags"),
     "reserved, first": (patched(TINY, 32, "B", 1), "reserved"),
@@ -112,7 +149,7 @@ HOSTILE = {
     "layer operator none": (with_layer(layer(NONE, 2)), r"layer 0.*operator 0.*\(4294967295, 2"),
     "operator of two layers": (
         assemble(program(1, 1, [layer(), layer()], [LEAF]), [ONE]),
-        r"2 layers.*operators \[0\]",
+        r"layer 1.*no operator",
     ),
     "bias is the program": (with_layer(layer(0, 0)), r"layer 0.*section 0"),
     "bias beyond the sections": (with_layer(layer(0, 3)), r"layer 0.*section 3"),
@@ -121,7 +158,7 @@ HOSTILE = {
         assemble(program(2, 1, [layer(0, 2)], [DENSE]), [W, f32(1, 2)]),
         r"layer 0.*bias.*2 values.*1",
     ),
-    "neuron kind": (with_layer(layer(0, 2, neuron=4)), r"kind.*4.*0.*3"),
+    "neuron kind": (with_layer(layer(0, 2, neuron=5)), r"kind.*5.*0.*4"),
     "Identity with beta": (with_layer(layer(0, 2, beta=0.5)), "Identity"),
     "Relu with NaN": (with_layer(layer(0, 2, neuron=1, beta=np.nan)), "Relu"),
     "Relu with -0": (with_layer(layer(0, 2, neuron=1, beta=-0.0)), r"Relu.*-0\.0"),
@@ -157,7 +194,7 @@ HOSTILE = {
         "section 1",
     ),
     "tensor unused": (with_operator(DENSE, [W, B]), r"sections \[2\].*layer"),
-    "operator unused": (with_sums(LEAF, LEAF), r"1 layers.*operators \[0, 1\]"),
+    "operator unused": (with_sums(LEAF, LEAF), r"operators \[1\].*no layer"),
     "Dense with a scale it does not need": (
         with_operator(operator(1, 1, 2, (1, 2)), [W, B]),
         "int8",
@@ -319,6 +356,34 @@ HOSTILE = {
         integers(layer(bias=3, grid=(0.5, 0)), INT8_DENSE, [I8, SCALE, f32(2e9)]),
         r"neuron 0.*32 bits",
     ),
+    # delays
+    "wiring of nothing": (wired(), "version 6.*version 1"),
+    "wiring cut off": (wired(delay=delay(1, 3), extra=b"\0" * 4)[:-1], "bytes"),
+    "bytes behind the wiring": (wired(delay=delay(1, 3), extra=b"\0" * 4), "program"),
+    "version 5 with wiring": (patched(wired(delay=delay(1, 3)), 8, "H", 5), "program"),
+    "synapse of 1": (wired(synapse=1.0), r"layer 0.*synapse.*1"),
+    "synapse that is none": (wired(synapse=np.nan), r"layer 0.*synapse.*nan"),
+    "kind of delay": (wired(delay=delay(4)), r"layer 0.*kind of delay.*4"),
+    "constant delay too long": (wired(delay=delay(1, 65536)), r"layer 0.*65536"),
+    "constant delay with a tensor": (wired(delay=delay(1, 3, 1)), "layer 0.*delay"),
+    "no delay with a value": (wired(delay=delay(0, 3)), "layer 0.*delay"),
+    "stored delays of another shape": (wired(delay=delay(2, 0, 2), tensors=(U8[:, :1],)), r"layer 0.*shape"),
+    "stored delays in float": (wired(delay=delay(2, 0, 1)), r"layer 0.*float32"),
+    "stored delays beyond the sections": (wired(delay=delay(2, 0, 9)), "layer 0.*section 9"),
+    "positions of other layers": (wired(delay=delay(3, 0, 2, 2, 1.0), tensors=(ONE,)), "layer 0"),
+    "positions with a scale of 0": (spatial(0.0), r"layer 0.*scale.*0"),
+    "positions with a softening below 0": (spatial(1.0, -1.0), r"layer 0.*softening"),
+    "positions with a limit too long": (spatial(1.0, 0.0, 65535, 1, 1), r"layer 0.*limit"),
+    "positions with an overflow": (spatial(1.0, 0.0, 9, 3), r"layer 0.*overflow.*3"),
+    "recurrent operator that is missing": (wired(recurrent=1, delay=delay(1, 3)), "layer 0.*no operator"),
+    "recurrent delay without an operator": (wired(later=delay(1, 3)), "layer 0.*recurrent"),
+    "recurrent operator without a delay": (wired(recurrent=1, operators=(SQUARE,), tensors=(ONE,)), "layer 0.*delay"),
+    "recurrent operator of another layer": (
+        wired(recurrent=0, later=delay(1, 3), operators=(SQUARE,), tensors=(ONE,)),
+        "layer 0.*operator",
+    ),
+    "recurrent delay of 0": (wired(recurrent=1, later=delay(1, 0), operators=(SQUARE,), tensors=(ONE,)), "at least 1"),
+    "delays of a perceptron": (wired(delay=delay(1, 3), neuron=0, timesteps=0), "layer 0.*delays"),
     # metadata
     "metadata empty": (with_metadata(b""), r"metadata.*JSON"),
     "metadata cut off": (with_metadata(b'{"a":'), r"metadata.*JSON"),

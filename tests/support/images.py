@@ -9,7 +9,8 @@ import numpy as np
 
 from sen_edge.passes.quantize import to_int8
 from sen_runtime import format as image
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense, Sum
 from tests.support.networks import by_source, random_input, random_network, random_operator

@@ -8,7 +8,8 @@ from math import inf
 import numpy as np
 
 from sen_runtime.engines import Session
-from sen_runtime.ir.network import Layer, Network, map_weights
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, map_weights
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 

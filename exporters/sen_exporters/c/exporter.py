@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Unit, doc
 
-from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, describe
+from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, check_instant, describe
 from sen_exporters.c.budget import Footprint, check_budget, footprint
 from sen_exporters.c.files import folder, read_properties, render, source, with_hash, with_properties
 from sen_exporters.c.integer import lower_integers
@@ -134,6 +134,7 @@ def identifier(stem: str) -> str:
 
 
 def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
+    check_instant(network, "the C export")
     name = identifier(options.name)
     program: Program
     if network.input_grid is None and options.simd != "none":

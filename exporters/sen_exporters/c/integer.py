@@ -19,7 +19,8 @@ from sen_runtime.errors import NetworkError
 from sen_runtime.integer import STORED_SPIKES, zero_of
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import Layer, Network, is_constant_readout, output_grid, readout_grid
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, is_constant_readout, output_grid, readout_grid
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 from sen_runtime.ir.operators import Dense, Int4, LowRank, Sparse, Sum, WeightOperator, leaves
 

@@ -13,7 +13,8 @@ from sen_exporters.c import names
 from sen_exporters.c.memory import Arena, Constant, dtype
 from sen_exporters.c.scaling import LoweredScaling, lower_scaling
 from sen_exporters.c.weights import Members, Place, Weights, lower
-from sen_runtime.ir.network import Layer, Network, readout_factors
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, readout_factors
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 from sen_runtime.ir.operators import leaves
 

@@ -16,11 +16,20 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt, Lt, doc
 
-from sen_exporters.base import Artifact, Exporter, ExportOptions, NoFormError, check_float_activations, describe
+from sen_exporters.base import (
+    Artifact,
+    Exporter,
+    ExportOptions,
+    NoFormError,
+    check_float_activations,
+    check_instant,
+    describe,
+)
 from sen_exporters.nir import hdf5
 from sen_runtime.engines import library
 from sen_runtime.ir.checks import Array, Parameter
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron
 from sen_runtime.ir.operators import Coordinates, leaves
 
@@ -50,6 +59,7 @@ class NirExporter(Exporter):
     def check(self, network: Network, options: NirOptions) -> None:
         """Refuse networks without equivalent nodes."""
         check_float_activations(network, "NIR")
+        check_instant(network, "the NIR export")
         if network.coding.is_computed:
             raise NoFormError(f"NIR has no node for the input coding {network.input_coding!r}", OTHERS)
         if network.input_scaling is not None or network.output_scaling is not None:

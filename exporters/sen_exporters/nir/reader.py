@@ -22,7 +22,8 @@ from sen_exporters.nir.strings import NirError
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineError, NetworkError
 from sen_runtime.ir.checks import Array, Parameter
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron
 from sen_runtime.ir.operators import Dense
 from sen_runtime.untrusted import listing

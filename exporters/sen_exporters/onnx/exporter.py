@@ -15,6 +15,7 @@ from sen_exporters.base import (
     ExportError,
     NoFormError,
     check_float_activations,
+    check_instant,
     check_step,
     check_unrolled,
 )
@@ -46,6 +47,7 @@ class OnnxExporter(Exporter):
 
     def check(self, network: Network, options: OnnxOptions) -> None:
         """Refuse options without a form in ONNX, and networks larger than one file."""
+        check_instant(network, "the ONNX export")
         check_unrolled(network, options, "scan or --snn step")
         check_step(network, options)
         if options.sparse_format == "block":

@@ -16,7 +16,8 @@ from sen_exporters.lowering import Activation, fire, integrate
 from sen_exporters.onnx.graph import FLOAT, GraphBuilder, OnnxOptions, set_properties, value_info
 from sen_exporters.onnx.weights import affine
 from sen_runtime.ir.checks import Parameter
-from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, is_constant_readout, readout_factors
 
 #: Stored numbers of slices along the time axis.
 SLICES = (("start", 0), ("second", 1), ("last", -1), ("time_axis", 1))

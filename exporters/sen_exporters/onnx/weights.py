@@ -13,7 +13,7 @@ from sen_exporters.onnx.coordinates import coordinate_weights
 from sen_exporters.onnx.graph import GraphBuilder
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.int8 import Scale
-from sen_runtime.ir.network import Layer
+from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.operators import Coordinates, LowRank, Sparse, Sum, WeightOperator
 
 Array = NDArray[Any]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from ai_edge_litert import schema_py_generated as schema
 
-from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_step, check_unrolled
+from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_instant, check_step, check_unrolled
 from sen_exporters.lowering import check_thresholds, hidden_values
 from sen_exporters.tflite.forms import build
 from sen_exporters.tflite.graph import Graph, Signal, TfliteOptions
@@ -43,6 +43,7 @@ class TfliteExporter(Exporter):
 
     def check(self, network: Network, options: TfliteOptions) -> None:
         """Refuse networks and options that an interpreter cannot compute, or computes wrongly."""
+        check_instant(network, "the TFLite export")
         if options.snn == "scan":
             raise NoFormError(
                 "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"

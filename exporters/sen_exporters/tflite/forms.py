@@ -24,7 +24,8 @@ from sen_exporters.tflite.schema import set_properties
 from sen_exporters.tflite.weights import affine
 from sen_runtime.ir.checks import Parameter
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
-from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors, readout_grid
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network, is_constant_readout, readout_factors, readout_grid
 
 #: Max magnitude of an int16 readout membrane, relative to the range of the outputs that one spike train gives.
 READOUT_REACH = 4.0

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sen_exporters.base import ExportError, NoFormError
 from sen_exporters.tflite.graph import WIDE_VERSIONS, Affine, Graph, Signal, TfliteOptions
 from sen_runtime.ir.int8 import Grid, Scale
-from sen_runtime.ir.network import Layer
+from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
 Array = NDArray[Any]

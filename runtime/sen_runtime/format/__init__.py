@@ -4,6 +4,7 @@ Files are untrusted: the reader checks every size against the bytes of the file 
 network are read-only views of these bytes.
 """
 
-from sen_runtime.format.image import dumps, loads, read, write
+from sen_runtime.format.reader import loads, read
+from sen_runtime.format.writer import dumps, write
 
 __all__ = ["dumps", "loads", "read", "write"]

@@ -17,16 +17,20 @@ import numpy as np
 from sen_runtime.errors import ImageError
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.codings import CODINGS
+from sen_runtime.ir.delays import OVERFLOWS, ConstantDelay, Delay, SpatialDelay, StoredDelay
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
-from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, RefractoryLif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, Int4, LowRank, Sparse, Sum, WeightOperator, leaves
 from sen_runtime.ir.operators.sparse import ORDERS
 
 MAGIC = b"\x89SEN\r\n\x1a\n"
 #: Of networks with float activations; with int8 activations, whose records hold grids; with sparse weights by source;
-#: with scalings, an output activation, parameters of single neurons or a later input coding; with int4 weights.
+#: with scalings, an output activation, parameters of single neurons or a later input coding; with int4 weights; with
+#: delays, recurrent synapses, synaptic currents or refractory neurons.
 VERSION, VERSION_WITH_GRIDS, VERSION_WITH_SOURCES, VERSION_WITH_SCALINGS, VERSION_WITH_INT4 = 1, 2, 3, 4, 5
+VERSION_WITH_DELAYS = LATEST = 6
 ALIGNMENT = 64
 NONE = 0xFFFFFFFF
 
@@ -39,6 +43,8 @@ OPERATOR = struct.Struct("<3I4I2I2I4fI")  # kind, n_out, n_in, tensors, operands
 GRID = struct.Struct("<fi")  # scale, zero point: of the input, after the operators of a network with grids
 SCALING = struct.Struct("<4I")  # mean and std of the input, of the output
 NEURON = struct.Struct("<2I")  # beta and threshold of each neuron of a layer; `NONE` for the number in the layer
+WIRING = struct.Struct("<fI")  # decay of the synaptic current, recurrent operator of a layer
+DELAY = struct.Struct("<IIIIffIII")  # kind, value, tensors, scale, softening, limit, overflow, shift
 DELTA = struct.Struct("<f")  # min change that spikes, at the end of a program of input coding "delta"
 
 KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3
@@ -97,7 +103,10 @@ NEURONS = (
     Fields(Relu),
     Fields(Lif, scalars=("beta", "threshold")),
     Fields(LeakyIntegrator, scalars=("beta",)),
+    Fields(RefractoryLif, scalars=("beta", "threshold")),
 )
+#: Delays by kind; 0 is no delay.
+DELAYS = (type(None), ConstantDelay, StoredDelay, SpatialDelay)
 
 
 def find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
@@ -105,11 +114,13 @@ def find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
     for kind, fields in enumerate(table):
         if fields.type is type(owner):
             return kind, fields
-    raise ImageError(f"version {VERSION_WITH_INT4} of the image has no {type(owner).__name__}")
+    raise ImageError(f"version {LATEST} of the image has no {type(owner).__name__}")
 
 
 def version_of(network: Network) -> int:
     """Version of the image of a network; raises `ImageError` for int8 activations with weights by source."""
+    if not network.is_instant:
+        return VERSION_WITH_DELAYS
     operators = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
     has_sources = any(isinstance(operator, Sparse) and operator.order == "sources" for operator in operators)
     if has_sources and network.input_grid is not None:
@@ -190,6 +201,23 @@ def sparse_of(
         return Sparse.from_sources(values, columns.astype(np.int32), row_starts, shape, block, scale)
     indices = columns.astype(np.int32) if columns.dtype == np.uint16 else columns
     return Sparse(values, indices, row_starts, shape, block, scale)
+
+
+def tensors_of_delay(delay: Delay | None) -> list[Array | None]:
+    """Both tensors of the record of a delay; None for `NONE`."""
+    if isinstance(delay, StoredDelay):
+        return [delay.values, None]
+    return [delay.source, delay.target] if isinstance(delay, SpatialDelay) else [None, None]
+
+
+def pack_delay(delay: Delay | None, tensors: Sequence[int]) -> bytes:
+    """Record of a delay, for the sections of its tensors."""
+    value = delay.value if isinstance(delay, ConstantDelay) else 0
+    rest: tuple[Any, ...] = (0.0, 0.0, 0, 0, 0)
+    if isinstance(delay, SpatialDelay):
+        rest = (delay.scale, delay.softening, delay.limit, OVERFLOWS.index(delay.overflow), delay.shift)
+    used = sum(each is not None for each in tensors_of_delay(delay))
+    return DELAY.pack(DELAYS.index(type(delay)), value, *_fill(tensors[:used], 2, NONE), *rest)
 
 
 def _fill(values: Sequence[Any], size: int, rest: float) -> list[Any]:

@@ -1,7 +1,7 @@
 """The network representation: frozen dataclasses over numpy arrays, shared by every stage.
 
-A `Network` is a chain of layers; a `Layer` is a weight operator, an optional bias and a neuron model. A pass is a
-function from `Network` to `Network`; exporters read it.
+A `Network` is a chain of layers, see `sen_runtime.ir.layer`. A pass is a function from `Network` to `Network`;
+exporters read it.
 
 Shapes: weights `[n_out, n_in]`, vectors `[n]`, batches `[batch, n]`, spike trains `[batch, T, n]`.
 """
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array, check_array, check_choice, require, store_float32
+from sen_runtime.ir.checks import Array, check_choice, require, store_float32
 from sen_runtime.ir.codings import CODINGS, Coding
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, Grid
-from sen_runtime.ir.neurons import Neuron
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.neurons import Neuron, RefractoryLif
 from sen_runtime.ir.operators import Coordinates, Int4, WeightOperator, leaves, map_leaves
 from sen_runtime.ir.standardization import STANDARDIZED_RANGE, Standardization
 from sen_runtime.task import CLASSIFICATION
@@ -36,38 +37,6 @@ ROLES = {
 MAX_TIMESTEPS = 1 << 20
 #: Range without one in the metadata; max magnitude of a range, such that products stay within float32.
 DEFAULT_INPUT_RANGE, MAX_INPUT = (0.0, 1.0), 1e18
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """A weight operator, an optional bias `[n_out]`, and neurons.
-
-    Attributes:
-        weight: the operator.
-        bias: `[n_out]` or None.
-        neuron: model of all n_out neurons.
-        grid: int8 grid of the output, in a network whose activations are int8; else None. For spiking neurons the
-            grid of the current `W x + b` and the membrane.
-    """
-
-    weight: WeightOperator
-    bias: Array | None
-    neuron: Neuron
-    grid: Grid | None = None
-
-    def __post_init__(self) -> None:
-        self.neuron.check_size(self.weight.shape[0])
-        if self.bias is None:
-            return
-        check_array(self.bias, "bias", 1)
-        found, expected = len(self.bias), self.weight.shape[0]
-        require(found == expected, f"bias has {found} values; expected {expected}, one per neuron")
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored arrays."""
-        parameters = sum(array.nbytes for array in self.neuron.arrays.values())
-        return self.weight.nbytes + parameters + (0 if self.bias is None else int(self.bias.nbytes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +89,11 @@ class Network:
         for index, layer in enumerate(self.layers):
             self._check_neuron(index, layer.neuron)
             self._check_grids(index, layer)
+            can_wait = layer.is_instant or (self.is_spiking and self.input_grid is None)
+            require(
+                can_wait,
+                f"layer {index} has delays or synaptic currents; expected a spiking network without int8 grids",
+            )
         check_choice(self.output_activation, "output_activation", OUTPUT_ACTIVATIONS)
         placed = tuple(len(at) for at in self.positions)
         require(placed in ((), self.layer_sizes), f"layers have {placed} positions; expected {self.layer_sizes}")
@@ -175,10 +149,15 @@ class Network:
         return self.timesteps > 0
 
     @property
+    def is_instant(self) -> bool:
+        """Whether no layer has delays, recurrent synapses, synaptic currents or refractory neurons."""
+        return all(layer.is_instant and not isinstance(layer.neuron, RefractoryLif) for layer in self.layers)
+
+    @property
     def has_summed_readout(self) -> bool:
         """Whether the readout is one product with a weighted sum of its inputs: a membrane, with one beta for all."""
-        neuron = self.layers[-1].neuron
-        return neuron.role == "readout" and not neuron.arrays
+        last = self.layers[-1]
+        return last.neuron.role == "readout" and not last.neuron.arrays and last.is_instant
 
     @property
     def coding(self) -> Coding:
@@ -227,7 +206,7 @@ class Network:
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one pass through all layers (one step of a spiking network)."""
-        return sum(layer.weight.macs for layer in self.layers)
+        return sum(weight.macs for layer in self.layers for weight, _ in layer.connections)
 
     @property
     def nbytes(self) -> int:
@@ -238,7 +217,7 @@ class Network:
     def nnz(self) -> int:
         """Stored numbers that are not zero, including biases; for coordinates the number of weights."""
         biases = sum(int(np.count_nonzero(layer.bias)) for layer in self.layers if layer.bias is not None)
-        return biases + sum(layer.weight.nnz for layer in self.layers)
+        return biases + sum(weight.nnz for layer in self.layers for weight, _ in layer.connections)
 
 
 def positions_of(network: Network) -> tuple[Array, ...]:
@@ -339,7 +318,10 @@ def map_weights(network: Network, transform: Callable[[WeightOperator], WeightOp
     layers = []
     for index, layer in enumerate(network.layers):
         try:
-            layers.append(replace(layer, weight=map_leaves(layer.weight, transform)))
+            recurrent = layer.recurrent
+            if recurrent is not None:
+                recurrent = replace(recurrent, weight=map_leaves(recurrent.weight, transform))
+            layers.append(replace(layer, weight=map_leaves(layer.weight, transform), recurrent=recurrent))
         except NetworkError as error:
             raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
     return replace(network, layers=tuple(layers))
@@ -351,7 +333,8 @@ def stored_dtype(network: Network) -> str:
     integer = "int4" if has_int4 else "int8"
     if network.input_grid is not None:
         return integer
-    dtypes = {array.dtype for layer in network.layers for array in layer.weight.weight_arrays()}
+    weights = [weight for layer in network.layers for weight, _ in layer.connections]
+    dtypes = {array.dtype for weight in weights for array in weight.weight_arrays()}
     if np.dtype(np.int8) in dtypes:
         return f"{integer}-dynamic"
     return "float16" if np.dtype(np.float16) in dtypes else "float32"

@@ -158,6 +158,45 @@ class Lif(Neuron):
 
 
 @dataclass(frozen=True, eq=False)
+class RefractoryLif(Neuron):
+    """Leaky integrate-and-fire neuron whose membrane stays 0 in the step after its spike.
+
+        u[t] = 0 if s[t-1] else beta * u[t-1] + y[t]
+        s[t] = 1 if u[t] > threshold else 0
+
+    The current of that step is lost, unlike for the reset "zero" of a `Lif`.
+
+    Attributes:
+        beta: decay of the membrane per step, in [0, 1]; a number, or float32 `[n]` with one for each neuron.
+        threshold: membrane above which the neuron spikes, > 0; likewise.
+
+    Source: arXiv 2512.10011.
+    """
+
+    beta: Parameter
+    threshold: Parameter = 1.0
+
+    role = "spiking"
+
+    def __post_init__(self) -> None:
+        _store_beta(self)
+        store_parameter(self, "threshold", "> 0", is_positive)
+
+    def check_grid(self, grid: Grid) -> None:
+        """See `Neuron`; there is no integer form."""
+        del grid
+        raise NetworkError("neurons with a refractory step have no int8 membranes")
+
+    def advance(self, membrane: Array, current: Array, grid: Grid | None = None) -> tuple[Array, Array]:
+        """See `Neuron`; the output is 1 for a spike, else 0."""
+        del grid
+        threshold = np.asarray(self.threshold, membrane.dtype)
+        after = np.asarray(self.beta, membrane.dtype) * membrane + current
+        after = np.where(membrane > threshold, membrane.dtype.type(0), after)
+        return after, (after > threshold).astype(membrane.dtype)
+
+
+@dataclass(frozen=True, eq=False)
 class LeakyIntegrator(Neuron):
     """u[t] = beta * u[t-1] + y[t]: the membrane readout of a spiking network; it never spikes.
 
@@ -186,5 +225,5 @@ class LeakyIntegrator(Neuron):
         return powers
 
 
-def _store_beta(neuron: Lif | LeakyIntegrator) -> None:
+def _store_beta(neuron: Lif | RefractoryLif | LeakyIntegrator) -> None:
     store_parameter(neuron, "beta", "in [0, 1]", lambda beta: (beta >= 0) & (beta <= 1))

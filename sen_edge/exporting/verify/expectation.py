@@ -20,7 +20,8 @@ from sen_edge.model.model import CHUNK, Model
 from sen_runtime import reference
 from sen_runtime.data import Npz
 from sen_runtime.data.subsample import even_indices
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Relu
 from sen_runtime.untrusted import listing, quote, read_regular
 

@@ -114,10 +114,10 @@ def record(network: Network, x: FloatArray) -> list[FloatArray]:
     The input is the first layer; 1 is a spike, and an input current ranges from 0 to 1.
     """
     network = reference.expand(network)
-    membranes = reference.initial_membranes(network, 1, np.float32)
+    states = reference.initial_state(network, 1, np.float32)
     steps: list[list[FloatArray]] = []
     for x_t in reference.arriving(network, reference.standardize(network, x[np.newaxis])):
-        membranes, spikes = reference.step(network, membranes, x_t)
+        states, spikes = reference.step(network, states, x_t)
         steps.append([spike[0] for spike in spikes])
     inputs = np.concatenate(list(reference.arriving(network, x[np.newaxis])))
     low, high = network.input_range

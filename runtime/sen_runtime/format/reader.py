@@ -1,13 +1,13 @@
-"""Image <-> network. Files are untrusted: the reader packs each record again, and compares it with that of the file."""
+"""Image -> network. Files are untrusted: the reader packs each record again, and compares it with that of the file."""
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +15,27 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sen_runtime.errors import ImageError, NetworkError
-from sen_runtime.files import write_atomic
 from sen_runtime.format import records
-from sen_runtime.format.records import DELTA, GRID, HEADER, LAYER, NEURON, NONE, OPERATOR, PROGRAM, SCALING, SECTION
+from sen_runtime.format.records import (
+    DELAY,
+    DELTA,
+    GRID,
+    HEADER,
+    LAYER,
+    NEURON,
+    NONE,
+    OPERATOR,
+    PROGRAM,
+    SCALING,
+    SECTION,
+    WIRING,
+)
 from sen_runtime.integer import check_integers
 from sen_runtime.ir.checks import Array
+from sen_runtime.ir.delays import OVERFLOWS, ConstantDelay, Delay, SpatialDelay, StoredDelay
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
+from sen_runtime.ir.layer import Layer, Recurrence
+from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Network
 from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import Int4, Sparse, WeightOperator
 from sen_runtime.ir.operators.sparse import ORDERS
@@ -85,9 +99,9 @@ def _check_header(view: memoryview) -> tuple[int, int]:
     magic, version, _, n_sections, file_bytes, crc, _ = HEADER.unpack_from(view)
     if magic != records.MAGIC:
         raise ImageError("not a .sen image: the first 8 bytes are wrong", "export one with sen-edge export --to sen")
-    if not records.VERSION <= version <= records.VERSION_WITH_INT4:
+    if not records.VERSION <= version <= records.LATEST:
         raise ImageError(
-            f"image version is {version}; expected version {records.VERSION} to {records.VERSION_WITH_INT4}",
+            f"image version is {version}; expected version {records.VERSION} to {records.LATEST}",
             "update sen-edge-runtime",
         )
     expected = HEADER.pack(magic, version, HEADER.size, n_sections, file_bytes, crc, 0)
@@ -170,18 +184,19 @@ class _Tensors:
 
 
 def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dict[str, str]) -> Network:
-    head, layer_records, operator_records, grid, scaling, neurons, delta = _records(program, version)
+    head, layer_records, operator_records, grid, scaling, neurons, wiring, delta = _records(program, version)
     n_layers, n_operators, timesteps, coding, readout, _, _, activation = PROGRAM.unpack(head)
     with _within("the input: "):
         input_grid = _input_grid(grid, version)
-    operators = _operators(_rows(OPERATOR, operator_records), tensors)
-    if len(operators) != n_layers:
-        raise ImageError(f"{n_layers} layers for the operators [{listing(each.number for each in operators)}]")
+    operators = iter(_operators(_rows(OPERATOR, operator_records), tensors))
     layers = []
     each = list(_rows(NEURON, neurons)) or [memoryview(NEURON.pack(NONE, NONE))] * n_layers
-    for index, (record, operator, neuron) in enumerate(zip(_rows(LAYER, layer_records), operators, each)):
+    wires = list(_rows(_WIRES, wiring)) or [memoryview(b"")] * n_layers
+    for index, (record, neuron, wire) in enumerate(zip(_rows(LAYER, layer_records), each, wires)):
         with _within(f"layer {index}: "):
-            layers.append(_layer(record, operator, neuron, tensors))
+            layers.append(_wired(_layer(record, _next(operators), neuron, tensors), wire, operators, tensors))
+    if rest := [each.number for each in operators]:
+        raise ImageError(f"the operators [{listing(rest)}] belong to no layer")
     ends = _scaling("input", scaling[:8], tensors), _scaling("output", scaling[8:], tensors)
     if tensors.unused:
         raise ImageError(f"sections [{listing(sorted(tensors.unused))}] belong to no layer")
@@ -199,14 +214,15 @@ def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dic
 
 
 def _records(program: memoryview, version: int) -> list[memoryview]:
-    """Head, layers, operators, grid of the input, scaling, neurons and delta; empty where the version has none."""
+    """Head, layers, operators, grid of the input, scaling, neurons, wiring, delta; empty where the version has none."""
     if len(program) < PROGRAM.size:
         raise ImageError(f"the program has {len(program)} bytes; expected at least {PROGRAM.size}")
     n_layers, n_operators, _, coding, *_ = PROGRAM.unpack_from(program)
     has_grid, has_scalings = records.tail_of(version)
     has_delta = has_scalings and records.INPUT_CODINGS[coding : coding + 1] == ("delta",)
     neurons = NEURON.size * n_layers * has_scalings
-    tail = [GRID.size * has_grid, SCALING.size * has_scalings, neurons, DELTA.size * has_delta]
+    wiring = _WIRES.size * n_layers * (version == records.VERSION_WITH_DELAYS)
+    tail = [GRID.size * has_grid, SCALING.size * has_scalings, neurons, wiring, DELTA.size * has_delta]
     sizes = [PROGRAM.size, LAYER.size * n_layers, OPERATOR.size * n_operators, *tail]
     if len(program) != sum(sizes):
         raise ImageError(
@@ -297,99 +313,53 @@ def _layer(record: memoryview, operator: _Operator, neuron: memoryview, tensors:
     return layer
 
 
+#: Records of a layer in the wiring: that of its synapses, its delays, and its recurrent delays.
+_WIRES = struct.Struct(f"<{WIRING.size + 2 * DELAY.size}s")
+
+
+def _next(operators: Iterator[_Operator]) -> _Operator:
+    operator = next(operators, None)
+    if operator is None:
+        raise ImageError("it has no operator")
+    return operator
+
+
+def _wired(layer: Layer, record: memoryview, operators: Iterator[_Operator], tensors: _Tensors) -> Layer:
+    """Layer with the delays, recurrent synapses and synaptic current of its record, empty for none of them."""
+    if not record:
+        return layer
+    synapse, number = WIRING.unpack_from(record)
+    delay, later = (_delay(each, tensors) for each in _rows(DELAY, record[WIRING.size :]))
+    recurrent = None
+    if number != NONE:
+        operator = _next(operators)
+        if operator.number != number:
+            raise ImageError(f"its recurrent operator is {number}; expected {operator.number}")
+        if later is None:
+            raise ImageError("its recurrent synapses have no delay")
+        recurrent = Recurrence(operator.operator, later)
+    elif later is not None:
+        raise ImageError("it has recurrent delays, but no recurrent operator")
+    return replace(layer, delay=delay, recurrent=recurrent, synapse=synapse)
+
+
+def _delay(record: memoryview, tensors: _Tensors) -> Delay | None:
+    kind, value, first, second, *scalars, overflow, shift = DELAY.unpack(record)
+    delay: Delay | None = None
+    kind = _pick(records.DELAYS, kind, "kind of delay")
+    if kind is ConstantDelay:
+        delay = ConstantDelay(value)
+    elif kind is StoredDelay:
+        delay = StoredDelay(tensors.take(first))
+    elif kind is SpatialDelay:
+        scale, softening, limit = scalars
+        named = _pick(OVERFLOWS, overflow, "overflow of delays")
+        delay = SpatialDelay(tensors.take(first), tensors.take(second), scale, softening, limit, named, shift)
+    _check_record(DELAY, record, records.pack_delay(delay, (first, second)), "its delay")
+    return delay
+
+
 def _pick(choices: Sequence[Any], index: int, what: str) -> Any:
     if index >= len(choices):
         raise ImageError(f"{what} is {index}; expected 0 to {len(choices) - 1}")
     return choices[index]
-
-
-# --- network -> image ---------------------------------------------------------------------------
-
-_Content = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape, payload
-
-
-def write(network: Network, path: Path) -> None:
-    """Write `network` to `path` atomically; raises as `dumps`, and OSError."""
-    write_atomic(path, dumps(network))
-
-
-def dumps(network: Network) -> bytes:
-    """Image of `network`; the same network gives the same bytes.
-
-    Refuses sums nested too deeply, sizes beyond 32 bits, metadata that is not text, and int8 activations that integers
-    of 32 bits cannot compute.
-    """
-    check_integers(network)
-    try:
-        return _assemble(_content(network), records.version_of(network))
-    except struct.error as error:
-        raise ImageError(f"the network's sizes do not fit the image's 32-bit fields: {error}") from error
-
-
-def _content(network: Network) -> list[_Content]:
-    first = 2 if network.metadata else 1
-    codes = {dtype: code for code, dtype in records.DTYPES.items()}
-    tensors: dict[tuple[int, tuple[int, ...], bytes], int] = {}  # equal ones are stored once
-    operators: list[bytes] = []
-
-    def add(array: Array | None) -> int:
-        """Section of an array."""
-        if array is None:
-            return NONE
-        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-        return tensors.setdefault((codes[little.dtype], little.shape, little.tobytes()), first + len(tensors))
-
-    def append(operator: WeightOperator, depth: int) -> int:
-        """Append an operator after its operands, and return its index."""
-        if depth == 0:
-            raise ImageError(f"sums are nested more than {records.MAX_DEPTH} deep; an image holds no more")
-        _, fields = records.find(records.OPERATORS, operator)
-        operands = [append(getattr(operator, name), depth - 1) for name in fields.operands]
-        references = [add(tensor) for tensor in records.tensors_of(operator)]
-        operators.append(records.pack_operator(operator, references, operands))
-        return len(operators) - 1
-
-    layers, neurons = [], []
-    for layer in network.layers:
-        layers.append(records.pack_layer(layer, append(layer.weight, records.MAX_DEPTH), add(layer.bias)))
-        neurons.append(NEURON.pack(*(add(layer.neuron.arrays.get(name)) for name in ("beta", "threshold"))))
-    has_grid, has_scalings = records.tail_of(records.version_of(network))
-    tail = [GRID.pack(*records.encode_grid(network.input_grid))] if has_grid else []
-    if has_scalings:
-        scalings = (network.input_scaling, network.output_scaling)
-        pairs = [(None, None) if scaling is None else (scaling.mean, scaling.std) for scaling in scalings]
-        tail.append(SCALING.pack(*(add(array) for pair in pairs for array in pair)))
-        tail += neurons
-    if network.delta:
-        tail.append(DELTA.pack(network.delta))
-    program = b"".join([records.pack_head(network, len(operators)), *layers, *operators, *tail])
-    metadata = [(records.KIND_METADATA, 0, (), _encode_metadata(network.metadata))] if network.metadata else []
-    return [(records.KIND_PROGRAM, 0, (), program), *metadata, *((records.KIND_TENSOR, *tensor) for tensor in tensors)]
-
-
-def _encode_metadata(metadata: Mapping[str, str]) -> bytes:
-    for name, value in metadata.items():
-        if not (isinstance(name, str) and isinstance(value, str)):
-            raise ImageError(f"metadata {name!r} is {value!r}; expected texts")
-    text = json.dumps(dict(metadata), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise ImageError(f"metadata is not Unicode text: {error}") from error
-
-
-def _assemble(sections: list[_Content], version: int) -> bytes:
-    offset = HEADER.size + SECTION.size * len(sections)
-    table, payloads = [], []
-    for kind, dtype, shape, payload in sections:
-        padding = -offset % records.ALIGNMENT
-        offset += padding
-        table.append(records.pack_section(kind, dtype, offset, len(payload), shape))
-        payloads += [bytes(padding), payload]
-        offset += len(payload)
-    body = b"".join([*table, *payloads])
-
-    def header(crc: int) -> bytes:
-        return HEADER.pack(records.MAGIC, version, HEADER.size, len(sections), offset, crc, 0)
-
-    return header(zlib.crc32(body, zlib.crc32(header(0)))) + body
