@@ -7,10 +7,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PROJECTS := pyproject.toml runtime/pyproject.toml constraints.txt
 
 C := runtime/sen_runtime/c
+# Of a Python: prints the folder of its packages.
+PURELIB := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitcode=1 -I $(C)/include
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-rounding test-arm wheels test-wheels test-consumers test-versions consumers lint lint-repository sbom bench results bench-shipped fuzz docs clean
+.PHONY: help demo check test test-slow test-rounding test-arm wheels test-wheels test-consumers test-versions consumers lint lint-repository sbom bench results bench-shipped fuzz docs notebooks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +28,16 @@ $(VENV)/.dev: $(VENV)/.user
 	$(PIP) -e ./runtime -e '.[dev]'
 	touch $@
 
+# The site's generator and Jupyter, in an environment of their own that sees ours.
+DOCS := build/docs
+
+$(DOCS)/.installed: docs/requirements.txt | $(VENV)/.dev
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(@D)/bin/python $(PURELIB))/ours.pth"
+	touch $@
+
 demo: $(VENV)/.user ## train on bundled digits, export ONNX, TFLite, C and .sen, verify, measure, print the table
 	$(BIN)/sen-edge demo --output-dir out/demo
 
@@ -37,7 +49,7 @@ check: lint ## the inner loop: lint, types, fast tests
 test: $(VENV)/.dev ## everything needed to trust a change
 	$(BIN)/python -m pytest -n auto -m "not slow and not cross and not consumers"
 
-test-slow: $(VENV)/.dev ## the slow tests, and those for other processors: CI runs them
+test-slow: $(VENV)/.dev $(DOCS)/.installed ## the slow tests, and those for other processors: CI runs them
 	$(BIN)/python -m pytest -n auto -m "(slow or cross) and not consumers"
 
 # What another processor rounds differently: torch without AVX, MKL and OpenBLAS with other kernels, one thread or two.
@@ -83,7 +95,6 @@ test-wheels: $(WHEEL_TOOLS)/.installed $(VENV)/.dev ## build the Linux wheels, i
 CONSUMERS := build/consumers
 CONSUMER_TOOLS := $(patsubst tests/consumers/requirements/%.txt,$(CONSUMERS)/%/.installed,$(wildcard tests/consumers/requirements/*.txt)) \
 	$(CONSUMERS)/web/.installed
-PURELIB := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 $(CONSUMERS)/%/.installed: tests/consumers/requirements/%.txt | $(VENV)/.dev
 	rm -rf $(@D)
@@ -174,19 +185,13 @@ fuzz: $(VENV)/.dev ## feed the C library with what libFuzzer makes up (needs cla
 		-o build/fuzz/target
 	build/fuzz/target -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -print_final_stats=1 build/corpus
 
-# The site's generator and Jupyter, in an environment of their own that sees ours.
-DOCS := build/docs
-
-$(DOCS)/.installed: docs/requirements.txt | $(VENV)/.dev
-	rm -rf $(@D)
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
-	echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(@D)/bin/python $(PURELIB))/ours.pth"
-	touch $@
-
 docs: $(VENV)/.dev $(DOCS)/.installed ## write the generated reference pages, and the documentation site: build/site/html/index.html
 	$(BIN)/python docs/generate.py
 	$(DOCS)/bin/python docs/site.py
+
+notebooks: $(VENV)/.dev $(DOCS)/.installed ## execute the notebooks of examples, and store their outputs
+	PATH=$(abspath $(BIN)):$$PATH OMP_NUM_THREADS=1 $(DOCS)/bin/jupyter-nbconvert --execute --to notebook --inplace \
+		--ExecutePreprocessor.record_timing=False examples/notebooks/*.ipynb
 
 clean: ## remove the environment and all outputs
 	rm -rf $(VENV) out build dist runtime/CMakeCache.txt runtime/CMakeFiles runtime/sen_runtime/c/libsen.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -7,6 +7,7 @@ start page, and a file that a page links to is copied. Notebooks become pages wi
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -28,7 +29,7 @@ def main() -> int:
     """Collect the pages, write the configuration and run the generator; return its exit code."""
     shutil.rmtree(BUILD, ignore_errors=True)
     pages = BUILD / "pages"
-    for source in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]):
+    for source in sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")]):
         _copy_page(source, pages)
     for notebook in sorted(ROOT.glob("examples/notebooks/*.ipynb")):
         _convert_notebook(notebook, pages)
@@ -47,7 +48,12 @@ def _copy_page(source: Path, pages: Path) -> None:
             _copy(linked, pages)
     copy = pages / source.relative_to(ROOT)
     copy.parent.mkdir(parents=True, exist_ok=True)
-    copy.write_text(re.sub(r"\]\(([^)\s]+)\.ipynb\)", r"](\1.md)", text), encoding="utf-8")
+    copy.write_text(LINK.sub(lambda link: f"]({_page(link[1])}", text), encoding="utf-8")
+
+
+def _page(target: str) -> str:
+    """Return the page of a linked file: notebooks become Markdown."""
+    return f"{target.removesuffix('.ipynb')}.md" if target.endswith(".ipynb") else target
 
 
 def _copy(file: Path, pages: Path) -> None:
@@ -63,12 +69,14 @@ def _convert_notebook(notebook: Path, pages: Path) -> None:
     folder = pages / notebook.parent.relative_to(ROOT)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {"output_files_dir": f"{notebook.stem}_files"}
-    text, resources = MarkdownExporter().from_notebook_node(nbformat.read(notebook, 4), {**pictures})
+    text, resources = MarkdownExporter().from_notebook_node(nbformat.read(notebook, 4), pictures)
     for name, content in resources["outputs"].items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     heading, _, rest = text.lstrip().partition("\n")
-    (folder / f"{notebook.stem}.md").write_text(f"{heading}\n\n[Notebook]({notebook.name})\n{rest}", encoding="utf-8")
+    (folder / f"{notebook.stem}.md").write_text(
+        f"{heading}\n\n[Download the notebook]({notebook.name})\n{rest}", encoding="utf-8"
+    )
     shutil.copyfile(notebook, folder / notebook.name)
 
 
@@ -84,10 +92,8 @@ def navigation() -> list[dict[str, Any]]:
     nav: list[dict[str, Any]] = [{"Start": "README.md"}]
     for section in text.split("\n## ")[1:]:
         title, _, body = section.partition("\n")
-        pages = [
-            {name.replace("`", ""): (INDEX.parent / target).as_posix()}
-            for name, target in re.findall(r"- \[(.+?)\]\((.+?)\)", body)
-        ]
+        links = re.findall(r"- \[(.+?)\]\((.+?)\)", body)
+        pages = [{name.replace("`", ""): os.path.normpath(INDEX.parent / _page(target))} for name, target in links]
         nav.append({title: pages})
     for page in sorted(ROOT.glob("docs/adr/0*.md")):
         nav[-1][next(iter(nav[-1]))].append(page.relative_to(ROOT).as_posix())

@@ -7,6 +7,7 @@ line styles differ as well.
 from __future__ import annotations
 
 import io
+import os
 import re
 import textwrap
 import warnings
@@ -80,10 +81,15 @@ def check_matplotlib() -> None:
     Raises:
         MissingExtraError: it is not installed.
     """
+    # A command in a notebook inherits the name of a display that this environment may lack, and that no chart needs.
+    display = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib.figure  # noqa: F401  not pyplot, which selects a display
     except ImportError:
         raise MissingExtraError("matplotlib, which draws charts,", "pip install 'sen-edge[plot]'") from None
+    finally:
+        if display is not None:
+            os.environ["MPLBACKEND"] = display
 
 
 def to_svg(chart: Chart, ident: str) -> str:

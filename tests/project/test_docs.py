@@ -9,7 +9,7 @@ import pytest
 from sen_edge.exporting.verify.result import TOLERANCES
 
 ROOT = Path(__file__).parents[2]
-PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")]
 
 
 def test_reference_pages_are_generated_from_the_code() -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 import re
 import subprocess
 import sys
@@ -258,6 +259,12 @@ def test_every_panel_in_every_format_is_the_same_each_time(
         assert outcome.code == 0, outcome.err
     data = (tmp_path / f"a.{ending}").read_bytes()
     assert data.startswith(start) and data == (tmp_path / f"b.{ending}").read_bytes()
+
+
+def test_a_display_that_is_missing_is_not_needed(mlp_path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    command = [sys.executable, "-m", "sen_edge", "plot", mlp_path, "-o", tmp_path / "net.png"]
+    subprocess.run(command, env={**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline"}, check=True)
 
 
 def test_panels_are_those_with_something_to_show() -> None:
