@@ -97,7 +97,8 @@ def navigation() -> list[dict[str, Any]]:
         nav.append({title: pages})
     for page in sorted(ROOT.glob("docs/adr/0*.md")):
         nav[-1][next(iter(nav[-1]))].append(page.relative_to(ROOT).as_posix())
-    return [*nav, {"Project": [str(INDEX), "CHANGELOG.md", "CONTRIBUTING.md"]}]
+    project = sorted(page.name for page in ROOT.glob("*.md") if page.name != "README.md")
+    return [*nav, {"Project": [str(INDEX), *project]}]
 
 
 if __name__ == "__main__":
