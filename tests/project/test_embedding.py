@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sen_runtime.format import image
+from sen_runtime import format as image
 from tests.conftest import MLP, SNN, make_network
 
 PAGE = (Path(__file__).parents[2] / "docs/how-to/embed-in-python.md").read_text(encoding="utf-8")
