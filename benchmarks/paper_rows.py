@@ -84,6 +84,9 @@ SPATIAL_D = (
     *(spatial(f"d = {dims}", paper, dims=dims, **MANY) for dims, paper in ((8, 95.22), (16, 95.76), (32, 95.66))),
 )
 EXTENDED_D = tuple(spatial(f"d = {dims}, exponent 6 (extension)", None, dims=dims, **EXTENSION) for dims in (16, 32))
+#: A learned gain sets the scale of the weights of the paper's form, instead of the initial range.
+GAIN = {"gain": True, "layer_spacing": 0.1, "position_scale": 0.3, "learning_rate": 0.1}
+GAIN_3D = "d = 3, learned gain (extension)"
 #: In three dimensions exponent 2 is the best of 1.5, 2 and 3; 6 does not train.
 EXTENSION_3D = {"exponent": 2.0, "position_scale": 3.0, "learning_rate": 0.2}
 EXTENDED_3D = "d = 3, exponent 2 (extension)"
@@ -97,6 +100,8 @@ PERCEPTRONS = (
     *SPATIAL_D,
     *EQUAL_D,
     LARGE,
+    spatial(GAIN_3D, None, **GAIN),
+    spatial("d = 32, learned gain (extension)", None, dims=32, **GAIN | {"learning_rate": 0.05}),
     spatial(EXTENDED_3D, None, **EXTENSION_3D),
     *EXTENDED_D,
 )
@@ -105,12 +110,14 @@ SPIKES = (
     conventional(EQUAL, 90.31, **SPIKING),
     spatial(FIXED, 91.87, layer_axis="fixed", **SPIKING),
     conventional(HIDDEN, 95.25, **WIDE, **SPIKING),
-    spatial(EXTENDED_3D, None, **EXTENSION_3D, **SPIKING),
+    spatial(GAIN_3D, None, **GAIN, **SPIKING),
 )
 #: Spatially embedded and fully connected networks with as many parameters.
 PAIRS = (
     (SPATIAL_3D, SMALL),
     *zip(SPATIAL_D, EQUAL_D, strict=True),
+    (PERCEPTRONS[-5], SMALL),
+    (PERCEPTRONS[-4], EQUAL_D[-1]),
     (PERCEPTRONS[-3], SMALL),
     *zip(EXTENDED_D, EQUAL_D[2:], strict=True),
     *((SPIKES[index], SPIKES[1]) for index in (2, 0, -1)),
