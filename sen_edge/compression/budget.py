@@ -141,17 +141,17 @@ class Search:
         finalists: dict[Plan, None] = {}
         for number, chain in enumerate(chains):
             self.progress("candidates", number / len(chains))
-            found = self._largest(chain) if self.max_drop is None else self._smallest(chain)
+            found = self._largest(chain) if self.request.minimized == "drop" else self._smallest(chain)
             finalists |= dict.fromkeys(plan for plan in found if self._fits(plan))
         self.progress("candidates", 1.0)
         if not finalists:
             raise self._nothing_fits()
-        if self.max_drop is not None and self.request.objective == "latency":
+        if self.request.minimized == "latency":
             self._measure(list(finalists))
         chosen = min((self.candidates[plan] for plan in finalists), key=self._cost)
-        if self.max_drop is not None and self._cost(chosen) >= self._cost(self.original):
+        if self.request.minimized != "drop" and self._cost(chosen) >= self._cost(self.original):
             raise BudgetError(
-                f"no candidate within {self._limits} has a lower {self.request.objective} than the original network; "
+                f"no candidate within {self._limits} has a lower {self.request.minimized} than the original network; "
                 f"the best: {chosen.plan}",
                 "allow a larger drop, or choose another --objective or --engine",
                 chosen,
@@ -186,17 +186,20 @@ class Search:
         )
 
     def _cost(self, candidate: Candidate) -> tuple[float, int, int, int]:
-        """Return the objective, or the drop where that has no limit, then the figures that break ties."""
+        """Return what is minimized, then the figures that break ties."""
         figures = candidate.figures
         latency = candidate.latency_us if self.request.board is None else candidate.instructions
-        cost = {"size": figures.nbytes, "macs": figures.macs, "latency": math.inf if latency is None else latency}
-        objective = candidate.drop if self.max_drop is None else cost[self.request.objective]
-        return objective, figures.macs, figures.nbytes, candidate.plan.epochs
+        cost = {
+            "size": figures.nbytes,
+            "macs": figures.macs,
+            "latency": math.inf if latency is None else latency,
+            "drop": candidate.drop,
+        }
+        return cost[self.request.minimized], figures.macs, figures.nbytes, candidate.plan.epochs
 
     def chains(self) -> list[list[Plan]]:
         """Plans from the smallest to the most accurate: one chain of all forms, or for latency one for each family."""
-        request, shapes = self.request, self.evaluator.shapes
-        is_latency = self.max_drop is not None and request.objective == "latency"
+        request, shapes, is_latency = self.request, self.evaluator.shapes, self.request.minimized == "latency"
         names: Sequence[str] = SMALL_PATTERNS if self.max_flash is None else FIRMWARE_PATTERNS
         if is_latency:
             names = engines.engine(request.engine).fast_patterns
@@ -218,7 +221,7 @@ class Search:
 
         Only dense layers have an int4 form.
         """
-        if self.max_drop is not None and plan == self.original.plan:
+        if self.request.minimized != "drop" and plan == self.original.plan:
             return False
         return not plan.dtype.startswith("int4") or any(
             plan.layers[index] == DENSE for index in int4_layers(self.evaluator.shapes)
@@ -226,7 +229,7 @@ class Search:
 
     def _size(self, layer: int, form: Form, dtype: str) -> float:
         shape = self.evaluator.shapes[layer]
-        if self.max_drop is not None and self.request.objective != "size":
+        if self.request.minimized in ("macs", "latency"):
             return form.macs(shape)
         if dtype.startswith("int4") and form == DENSE and layer in int4_layers(self.evaluator.shapes):
             return form.macs(shape) * INT4_SIZE

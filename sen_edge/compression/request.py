@@ -198,6 +198,11 @@ class CompressRequest(Schema):
         return next(iter(self.tasks), None)
 
     @property
+    def minimized(self) -> Literal["latency", "size", "macs", "drop"]:
+        """Quantity that a search minimizes: the drop where only the flash has a limit, else the objective."""
+        return "drop" if self.max_drop is None else self.objective
+
+    @property
     def candidate_dtypes(self) -> tuple[Dtype, ...]:
         """Dtypes of the candidates of a search."""
         if self.dtypes is not None:
