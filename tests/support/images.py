@@ -249,3 +249,38 @@ def int8_spiking(threshold=0.5, **head):
 
 def spiking(record, **head):
     return with_layer(record, **{"timesteps": 3, **head})
+
+
+U8 = np.array([[3, 4]], np.uint8)
+#: A recurrent operator of one neuron.
+SQUARE = operator(1, 1, 1, (2,))
+
+
+def delay(kind=0, value=0, first=NONE, second=NONE, scale=0.0, softening=0.0, limit=0, overflow=0, shift=0):
+    return struct.pack("<IIIIffIII", kind, value, first, second, scale, softening, limit, overflow, shift)
+
+
+def spatial(*values):
+    return wired(delay=delay(3, 0, 2, 3, *values), tensors=(f32([0], [1]), f32([2])))
+
+
+NO_DELAY = delay()
+
+
+def wired(
+    synapse=0.0,
+    recurrent=NONE,
+    delay=NO_DELAY,
+    later=NO_DELAY,
+    operators=(),
+    tensors=(),
+    neuron=2,
+    timesteps=2,
+    extra=b"",
+):
+    """An image of one layer of a neuron with two inputs, and its wiring."""
+    beta, threshold = (0.5, 1.0) if neuron == 2 else (0.0, 0.0)
+    head = program(2, 1, [layer(0, NONE, neuron, beta, threshold)], [DENSE, *operators], timesteps, readout=2)
+    tail = struct.pack("<fi", 0, 0) + struct.pack("<6I", *[NONE] * 6)
+    wiring = struct.pack("<fI", synapse, recurrent) + delay + later
+    return assemble(head + tail + wiring + extra, [W, *tensors], version=6)

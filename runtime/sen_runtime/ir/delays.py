@@ -40,8 +40,9 @@ class Delay(ABC):
         """Bytes of the stored arrays."""
         return sum(int(value.nbytes) for value in vars(self).values() if isinstance(value, np.ndarray))
 
-    def check_shape(self, shape: tuple[int, int]) -> None:  # noqa: B027
-        """Raise a `NetworkError` unless the delays are those of weights `[n_out, n_in]`; by default of any."""
+    @abstractmethod
+    def check_shape(self, shape: tuple[int, int]) -> None:
+        """Raise a `NetworkError` unless the delays are those of weights `[n_out, n_in]`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,9 @@ class ConstantDelay(Delay):
     def bounds(self) -> tuple[int, int]:
         """See `Delay`."""
         return self.value, self.value
+
+    def check_shape(self, shape: tuple[int, int]) -> None:
+        """See `Delay`; one delay is that of all weights."""
 
     def steps(self, shape: tuple[int, int]) -> Steps:
         """See `Delay`."""
