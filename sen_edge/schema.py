@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import hashlib
 import json
 import re
 import sys
@@ -241,8 +242,14 @@ def parse(cls: type[T], values: Any, where: str, *, key: str = "", error: type[S
 
 def read_toml(cls: type[T], path: Path, *, error: type[SenError] = FileError) -> T:
     """Read a TOML file of at most `MAX_BYTES`, or raise an `error`; a byte order mark is accepted."""
-    document = load_toml(read_regular(path, MAX_BYTES, error=error), str(path), error=error)
-    return parse(cls, document, str(path), error=error)
+    return read_map(cls, path, error=error)[0]
+
+
+def read_map(cls: type[T], path: Path, *, error: type[SenError]) -> tuple[T, dict[str, Any], str]:
+    """Read a TOML file as `read_toml`; return also the values that it states, and the hash of the file."""
+    data = read_regular(path, MAX_BYTES, error=error)
+    document = load_toml(data, str(path), error=error)
+    return parse(cls, document, str(path), error=error), document, hashlib.sha256(data).hexdigest()
 
 
 def load_toml(content: bytes, where: str, *, error: type[SenError] = FileError) -> dict[str, Any]:

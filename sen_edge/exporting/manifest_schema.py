@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, MinLen
+from annotated_types import MinLen
 
 from sen_edge import manifest_file
 from sen_edge.exporting.verify.expectation import Agreement
@@ -16,10 +16,10 @@ from sen_edge.model.config import SpatialConfig, Task
 from sen_edge.model.parameters import AppliedMap
 from sen_edge.model.statistics import LayerFigures
 from sen_edge.passes.quantize import LayerError
+from sen_edge.schema import Whole
 from sen_runtime.ir.int8 import Grid
 
 ID = f"urn:sen-edge:manifest:{manifest_file.VERSION}"
-Size = Annotated[int, Ge(0)]
 #: Definitions whose numbers are null where they are not finite.
 FIGURES = ("DataFigures", "ScoreFigures", "Verification")
 
@@ -28,7 +28,7 @@ FIGURES = ("DataFigures", "ScoreFigures", "Verification")
 class File:
     """A written file."""
 
-    bytes: Size
+    bytes: Whole
     sha256: str
 
 
@@ -38,7 +38,7 @@ class Artifact:
 
     target: str
     files: Annotated[Mapping[str, File], MinLen(1)]
-    footprint: Mapping[str, Size] | None
+    footprint: Mapping[str, Whole] | None
     verification: tuple[Verification, ...]
     not_run_in: Mapping[str, str]
     request: Mapping[str, Any]

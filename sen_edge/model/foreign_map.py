@@ -23,16 +23,15 @@ The reference is docs/how-to/foreign-checkpoints.md. `sen_edge.model.foreign` ap
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
 
+from sen_edge import schema
 from sen_edge.errors import CheckpointError
 from sen_edge.schema import (
-    MAX_BYTES,
     Count,
     OneOrEach,
     Schema,
@@ -40,10 +39,8 @@ from sen_edge.schema import (
     Text,
     TextOrNumber,
     Whole,
-    load_toml,
-    parse,
 )
-from sen_runtime.untrusted import quote, read_regular
+from sen_runtime.untrusted import quote
 
 #: The largest number of float32.
 MAX_VALUE = 3.4e38
@@ -193,9 +190,7 @@ class TensorMap(Schema):
 
 def read_map(path: Path) -> TensorMap:
     """Read a map, or raise a `CheckpointError`."""
-    data = read_regular(path, MAX_BYTES, error=CheckpointError)
-    document = load_toml(data, str(path), error=CheckpointError)
-    found = parse(TensorMap, document, str(path), error=CheckpointError)
+    found, _, sha256 = schema.read_map(TensorMap, path, error=CheckpointError)
     object.__setattr__(found, "file", path.name)
-    object.__setattr__(found, "sha256", hashlib.sha256(data).hexdigest())
+    object.__setattr__(found, "sha256", sha256)
     return found

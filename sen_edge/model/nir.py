@@ -13,12 +13,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sen_edge.errors import UsageError
 from sen_edge.model.config import Readout, Timesteps
 from sen_edge.model.parameters import AppliedMap
-from sen_edge.schema import MAX_BYTES, Positive, Schema, load_toml, parse
+from sen_edge.schema import Positive, Schema, read_map
 from sen_exporters.nir import hdf5
 from sen_exporters.nir.reader import Simulation, stated_simulation, to_network
 from sen_exporters.nir.strings import NirError
@@ -46,13 +46,13 @@ def load_nir(path: Path, map_path: Path | None = None) -> tuple[Network, str, Ap
         UsageError: a map for a graph that states its time step.
     """
     data = read_regular(path, error=NirError)
-    stated, document, map_sha256 = (None, {}, "") if map_path is None else _read_map(map_path)
+    stated, document, map_sha256 = (None, {}, "") if map_path is None else read_map(NirMap, map_path, error=NirError)
     try:
         graph = hdf5.loads(data)
         own = stated_simulation(graph)
         if own is not None and stated is not None:
             raise UsageError(f"--map: {path} states its time step", "leave it out")
-        network = to_network(graph, own or stated)
+        network = to_network(graph, own or (None if stated is None else Simulation(**asdict(stated))))
     except NirError as error:
         raise NirError(f"{path}: {error.message}", error.hint) from error
     applied = None
@@ -60,11 +60,3 @@ def load_nir(path: Path, map_path: Path | None = None) -> tuple[Network, str, Ap
         assumed = {each.name: getattr(network, each.name) for each in fields(NirMap) if each.name not in document}
         applied = AppliedMap(map_path.name, map_sha256, (), document, assumed)
     return network, hashlib.sha256(data).hexdigest(), applied
-
-
-def _read_map(path: Path) -> tuple[Simulation, dict[str, Any], str]:
-    """Read a map, the constants that it states, and the hash of the file."""
-    data = read_regular(path, MAX_BYTES, error=NirError)
-    document = load_toml(data, str(path), error=NirError)
-    simulation = Simulation(**asdict(parse(NirMap, document, str(path), error=NirError)))
-    return simulation, document, hashlib.sha256(data).hexdigest()

@@ -16,7 +16,7 @@ the step, so inputs arrive 1 step later, recurrent spikes 2, and the readout see
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from sen_edge.errors import CheckpointError
 from sen_edge.model.config import Timesteps
 from sen_edge.model.parameters import AppliedMap
-from sen_edge.schema import MAX_BYTES, Positive, Schema, load_toml, parse
+from sen_edge.model.tensor_file import check_finite
+from sen_edge.schema import Positive, Schema, read_map
 from sen_runtime.data import Npz
 from sen_runtime.errors import DataError, NetworkError
 from sen_runtime.ir.delays import ConstantDelay, Delay, SpatialDelay, StoredDelay
@@ -82,12 +83,9 @@ def load_spsnn(path: Path, map_path: Path | None) -> tuple[Network, str, Applied
     """
     if map_path is None:
         raise CheckpointError(f"{path} does not state its time step", f"add --map {BUILT_IN}, or a TOML map with dt")
-    document, map_sha256 = {}, ""
+    stated, document, map_sha256 = SpsnnMap(), dict[str, object](), ""
     if str(map_path) != BUILT_IN:
-        content = read_regular(map_path, MAX_BYTES, error=CheckpointError)
-        document = load_toml(content, str(map_path), error=CheckpointError)
-        map_sha256 = hashlib.sha256(content).hexdigest()
-    stated = parse(SpsnnMap, document, str(map_path), error=CheckpointError)
+        stated, document, map_sha256 = read_map(SpsnnMap, map_path, error=CheckpointError)
     readout_path = path.with_name(f"{path.stem}{READOUT_ENDING}")
     try:
         arrays = _arrays(path, {name for form in FORMS for name in form}, FIRST)
@@ -95,26 +93,22 @@ def load_spsnn(path: Path, map_path: Path | None) -> tuple[Network, str, Applied
             raise CheckpointError(f"{path} holds the arrays {', '.join(sorted(arrays))}; expected {FIRST}")
         arrays |= _arrays(readout_path, {"w"}, "w")
         network = _network(arrays, stated)
-    except (DataError, NetworkError) as error:
+    except (CheckpointError, DataError, NetworkError) as error:
         where = "" if str(path) in error.message or str(readout_path) in error.message else f"{path}: "
         raise CheckpointError(f"{where}{error.message}", error.hint) from error
     digest = hashlib.sha256(b"".join(read_regular(each) for each in (path, readout_path))).hexdigest()
     assumed = {each.name: getattr(stated, each.name) for each in fields(SpsnnMap) if each.name not in document}
-    given = {name: value for name, value in asdict(stated).items() if name in document}
-    return network, digest, AppliedMap(map_path.name, map_sha256, (), given, assumed)
+    return network, digest, AppliedMap(map_path.name, map_sha256, (), document, assumed)
 
 
 def _arrays(path: Path, known: set[str], expected: str) -> dict[str, FloatArray]:
     """Read finite arrays in float32, by name."""
     file = Npz(path, known.__contains__, expected)
-    found = {}
+    found: dict[str, FloatArray] = {}
     for name in file.headers:
         with np.errstate(over="ignore"):  # not finite, as reported below
-            array = file.array(name).astype(np.float32)
-        if not np.isfinite(array).all():
-            at = np.argwhere(~np.isfinite(array))[0].tolist()
-            raise CheckpointError(f"{path}: {name} holds {array[tuple(at)]} at {at}; expected finite numbers")
-        found[name] = array
+            found[name] = file.array(name).astype(np.float32)
+        check_finite(name, found[name])
     return found
 
 
