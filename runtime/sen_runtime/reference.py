@@ -13,7 +13,14 @@ from sen_runtime import encoding
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid, Scale, on_grid, round_rows
-from sen_runtime.ir.network import Network, is_constant_readout, map_weights, readout_factors, readout_grid
+from sen_runtime.ir.network import (
+    Network,
+    is_constant_readout,
+    map_weights,
+    readout_factors,
+    readout_grid,
+    readout_weights,
+)
 from sen_runtime.ir.operators import Dense, WeightOperator, leaves
 from sen_runtime.memory_limits import require_network
 from sen_runtime.wiring import Wiring
@@ -195,11 +202,11 @@ def _trace_spiking(network: Network, x: Array) -> list[Array]:
     x = on_grid(x, network.input_grid)
     counts = [state.membrane for state in initial_state(network, x.shape[0], x.dtype)]
     total = np.zeros_like(counts[-1])
-    train = []
-    for arrived, membranes in _steps(network, x):
+    train, weights = [], readout_weights(network).astype(x.dtype)
+    for weight, (arrived, membranes) in zip(weights, _steps(network, x)):
         for index, spikes in enumerate(arrived[1:]):
             counts[index] += spikes
-        total += membranes[-1]
+        total += weight * membranes[-1]
         train.append(arrived[-1])
     if network.readout == "spike_count":
         return counts

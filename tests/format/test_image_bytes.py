@@ -133,7 +133,8 @@ def test_example_of_the_page_is_what_the_code_writes():
 
 
 @pytest.mark.parametrize(
-    "name", ["header", "section", "program", "layer", "operator", "grid", "scaling", "neuron", "wiring", "delay"]
+    "name",
+    ["header", "section", "program", "layer", "operator", "grid", "scaling", "neuron", "wiring", "delay", "readout"],
 )
 def test_tables_of_the_page_are_the_records_of_the_code(name):
     text = PAGE.read_text(encoding="utf-8").split(f"<!-- {name} -->")[1].split("\n\n")[1]

@@ -351,6 +351,9 @@ HOSTILE = {
         "layer 0.*operator",
     ),
     "recurrent delay of 0": (wired(recurrent=1, later=delay(1, 0), operators=(SQUARE,), tensors=(ONE,)), "at least 1"),
+    "weights of steps without a mean": (wired(delay=delay(1, 3), decay=0.5), "readout_decay"),
+    "weights of steps of 0": (wired(delay=delay(1, 3), decay=0.0), "readout_decay"),
+    "weights of steps that grow": (wired(delay=delay(1, 3), decay=1.5), "readout_decay"),
     "delays of a perceptron": (wired(delay=delay(1, 3), neuron=0, timesteps=0), "layer 0.*delays"),
     # metadata
     "metadata empty": (with_metadata(b""), r"metadata.*JSON"),

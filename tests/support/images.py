@@ -276,11 +276,12 @@ def wired(
     tensors=(),
     neuron=2,
     timesteps=2,
+    decay=1.0,
     extra=b"",
 ):
     """An image of one layer of a neuron with two inputs, and its wiring."""
     beta, threshold = (0.5, 1.0) if neuron == 2 else (0.0, 0.0)
     head = program(2, 1, [layer(0, NONE, neuron, beta, threshold)], [DENSE, *operators], timesteps, readout=2)
     tail = struct.pack("<fi", 0, 0) + struct.pack("<6I", *[NONE] * 6)
-    wiring = struct.pack("<fI", synapse, recurrent) + delay + later
+    wiring = struct.pack("<fI", synapse, recurrent) + delay + later + struct.pack("<f", decay)
     return assemble(head + tail + wiring + extra, [W, *tensors], version=6)

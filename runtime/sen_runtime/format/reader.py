@@ -26,6 +26,7 @@ from sen_runtime.format.records import (
     NONE,
     OPERATOR,
     PROGRAM,
+    READOUT,
     SCALING,
     SECTION,
     WIRING,
@@ -184,7 +185,7 @@ class _Tensors:
 
 
 def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dict[str, str]) -> Network:
-    head, layer_records, operator_records, grid, scaling, neurons, wiring, delta = _records(program, version)
+    head, layer_records, operator_records, grid, scaling, neurons, wiring, decay, delta = _records(program, version)
     n_layers, n_operators, timesteps, coding, readout, _, _, activation = PROGRAM.unpack(head)
     with _within("the input: "):
         input_grid = _input_grid(grid, version)
@@ -205,7 +206,10 @@ def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dic
     activation = _pick(OUTPUT_ACTIVATIONS, activation, "output activation") if scaling else "none"
     with _within(""):
         change = DELTA.unpack(delta)[0] if delta else 0.0
-        network = Network(tuple(layers), timesteps, coding, readout, metadata, input_grid, *ends, activation, change)
+        network = Network(
+            tuple(layers), timesteps, coding, readout, metadata, input_grid, *ends, activation, change,
+            readout_decay=READOUT.unpack(decay)[0] if decay else 1.0,
+        )  # fmt: skip
         check_integers(network)
     if version != (expected := records.version_of(network)):
         raise ImageError(f"the image has version {version}; its network is stored as version {expected}")
@@ -214,15 +218,16 @@ def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dic
 
 
 def _records(program: memoryview, version: int) -> list[memoryview]:
-    """Head, layers, operators, grid of the input, scaling, neurons, wiring, delta; empty where the version has none."""
+    """Head, layers, operators, grid of the input, scaling, neurons, wiring, decay, delta; empty where there is none."""
     if len(program) < PROGRAM.size:
         raise ImageError(f"the program has {len(program)} bytes; expected at least {PROGRAM.size}")
     n_layers, n_operators, _, coding, *_ = PROGRAM.unpack_from(program)
     has_grid, has_scalings = records.tail_of(version)
     has_delta = has_scalings and records.INPUT_CODINGS[coding : coding + 1] == ("delta",)
     neurons = NEURON.size * n_layers * has_scalings
-    wiring = _WIRES.size * n_layers * (version == records.VERSION_WITH_DELAYS)
-    tail = [GRID.size * has_grid, SCALING.size * has_scalings, neurons, wiring, DELTA.size * has_delta]
+    has_wiring = version == records.VERSION_WITH_DELAYS
+    wiring, decay = _WIRES.size * n_layers * has_wiring, READOUT.size * has_wiring
+    tail = [GRID.size * has_grid, SCALING.size * has_scalings, neurons, wiring, decay, DELTA.size * has_delta]
     sizes = [PROGRAM.size, LAYER.size * n_layers, OPERATOR.size * n_operators, *tail]
     if len(program) != sum(sizes):
         raise ImageError(

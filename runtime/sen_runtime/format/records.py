@@ -28,7 +28,7 @@ from sen_runtime.ir.operators.sparse import ORDERS
 MAGIC = b"\x89SEN\r\n\x1a\n"
 #: Of networks with float activations; with int8 activations, whose records hold grids; with sparse weights by source;
 #: with scalings, an output activation, parameters of single neurons or a later input coding; with int4 weights; with
-#: delays, recurrent synapses, synaptic currents or refractory neurons.
+#: delays, recurrent synapses, synaptic currents, refractory neurons or a weighted mean of membranes.
 VERSION, VERSION_WITH_GRIDS, VERSION_WITH_SOURCES, VERSION_WITH_SCALINGS, VERSION_WITH_INT4 = 1, 2, 3, 4, 5
 VERSION_WITH_DELAYS = LATEST = 6
 ALIGNMENT = 64
@@ -45,6 +45,7 @@ SCALING = struct.Struct("<4I")  # mean and std of the input, of the output
 NEURON = struct.Struct("<2I")  # beta and threshold of each neuron of a layer; `NONE` for the number in the layer
 WIRING = struct.Struct("<fI")  # decay of the synaptic current, recurrent operator of a layer
 DELAY = struct.Struct("<IIIIffIII")  # kind, value, tensors, scale, softening, limit, overflow, shift
+READOUT = struct.Struct("<f")  # decay of the weights of a mean of membranes, after the wiring
 DELTA = struct.Struct("<f")  # min change that spikes, at the end of a program of input coding "delta"
 
 KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3

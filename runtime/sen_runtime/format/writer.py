@@ -13,7 +13,7 @@ import numpy as np
 from sen_runtime.errors import ImageError
 from sen_runtime.files import write_atomic
 from sen_runtime.format import records
-from sen_runtime.format.records import DELTA, GRID, HEADER, NEURON, NONE, SCALING, SECTION, WIRING
+from sen_runtime.format.records import DELTA, GRID, HEADER, NEURON, NONE, READOUT, SCALING, SECTION, WIRING
 from sen_runtime.integer import check_integers
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import Network
@@ -82,7 +82,7 @@ def _content(network: Network) -> list[_Content]:
         tail.append(SCALING.pack(*(add(array) for pair in pairs for array in pair)))
         tail += neurons
     if not network.is_instant:
-        tail += wires
+        tail += [*wires, READOUT.pack(network.readout_decay)]
     if network.delta:
         tail.append(DELTA.pack(network.delta))
     program = b"".join([records.pack_head(network, len(operators)), *layers, *operators, *tail])

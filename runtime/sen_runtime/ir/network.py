@@ -58,6 +58,8 @@ class Network:
         positions: coordinates `[n, d]` of the neurons of each layer, input first, of weights that were materialized;
             empty where they are unknown. Pictures show them; results do not depend on them.
         folded_scaling: standardization of inputs that is in the weights already, which ranges of inputs follow from.
+        readout_decay: factor from the weight of a step in the mean of the membranes to that of the next, in (0, 1]; 1
+            for equal weights, see `readout_weights`.
     """
 
     layers: tuple[Layer, ...]
@@ -72,6 +74,7 @@ class Network:
     delta: float = 0.0
     positions: tuple[Array, ...] = ()
     folded_scaling: Standardization | None = None
+    readout_decay: float = 1.0
 
     def __post_init__(self) -> None:
         require(self.layers, "a network needs at least one layer")
@@ -79,6 +82,7 @@ class Network:
         require(is_countable, f"timesteps is {self.timesteps}; expected a value from 0 to {MAX_TIMESTEPS}")
         check_choice(self.input_coding, "input_coding", tuple(CODINGS))
         check_choice(self.readout, "readout", READOUTS)
+        self._check_readout_decay()
         for index, (before, after) in enumerate(zip(self.layers, self.layers[1:])):
             n_out, n_in = before.weight.shape[0], after.weight.shape[1]
             require(
@@ -102,6 +106,14 @@ class Network:
             if scaling is not None:
                 found = len(scaling.mean)
                 require(found == size, f"the {what} scaling has {found} features; expected {size}")
+
+    def _check_readout_decay(self) -> None:
+        store_float32(self, "readout_decay", "in (0, 1]", lambda decay: 0 < decay <= 1)
+        is_mean = self.is_spiking and self.readout == "mean_membrane" and self.input_grid is None
+        require(
+            self.readout_decay == 1 or is_mean,
+            f"readout_decay is {self.readout_decay:g}; only a mean of membranes without int8 grids has one",
+        )
 
     def _check_coding(self) -> None:
         coding = self.coding
@@ -150,8 +162,9 @@ class Network:
 
     @property
     def is_instant(self) -> bool:
-        """Whether no layer has delays, recurrent synapses, synaptic currents or refractory neurons."""
-        return all(layer.is_instant and not isinstance(layer.neuron, RefractoryLif) for layer in self.layers)
+        """Whether no layer has delays, recurrence, synaptic currents or refractory neurons, and no step more weight."""
+        is_plain = all(layer.is_instant and not isinstance(layer.neuron, RefractoryLif) for layer in self.layers)
+        return is_plain and self.readout_decay == 1
 
     @property
     def has_summed_readout(self) -> bool:
@@ -264,6 +277,15 @@ def names_of(metadata: Mapping[str, str], kind: str) -> tuple[str, ...]:
     return tuple(found) if is_list else ()
 
 
+def readout_weights(network: Network) -> NDArray[np.float64]:
+    """Weights w `[T]` of the readout `sum_t w[t] u[t] / T` of "mean_membrane": w[t] = readout_decay^t.
+
+    Source: arXiv 2511.01632 with readout_decay = exp(-1 / T).
+    """
+    weights: NDArray[np.float64] = np.float64(network.readout_decay) ** np.arange(network.timesteps)
+    return weights
+
+
 def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.float64]:
     """Factors c of the readout `sum_t c[t] y[t]`, which is linear in the currents; all 1 for a spike count.
 
@@ -276,7 +298,9 @@ def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.fl
     elif network.readout == "last_membrane":
         factors = neuron.response(steps)[::-1]
     else:
-        factors = np.cumsum(neuron.response(steps), axis=0)[::-1] / steps
+        response = neuron.response(steps)
+        weights = readout_weights(network).reshape(-1, *[1] * (response.ndim - 1))
+        factors = weights * np.cumsum(weights * response, axis=0)[::-1] / steps
     if grid is None:
         return factors
     return np.diff(np.rint(np.cumsum(factors) / grid.scale), prepend=0.0) * grid.scale
