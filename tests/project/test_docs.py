@@ -1,5 +1,6 @@
 """Consistency of documentation and code."""
 
+import json
 import re
 import runpy
 from pathlib import Path
@@ -61,3 +62,15 @@ def test_every_make_target_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8")):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_versions_of_the_site_are_listed_newest_first(tmp_path: Path) -> None:
+    main = runpy.run_path(str(ROOT / "docs/versions.py"))["main"]
+    with pytest.raises(SystemExit):
+        main(tmp_path)
+    for name in ("0.9.0", "0.10.1", "dev", "other"):
+        (tmp_path / name).mkdir()
+    assert main(tmp_path) == 0
+    entries = json.loads((tmp_path / "versions.json").read_text(encoding="utf-8"))
+    assert [entry["version"] for entry in entries] == ["0.10.1", "0.9.0", "dev"]
+    assert "url=0.10.1/" in (tmp_path / "index.html").read_text(encoding="utf-8")
