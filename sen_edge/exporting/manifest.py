@@ -16,6 +16,7 @@ from sen_edge.errors import OutputError
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.model.parameters import map_note
 from sen_edge.model.statistics import layer_figures
+from sen_edge.model.wiring_figures import late_warning
 from sen_exporters.base import Artifact, ExportOptions, exporter
 from sen_runtime.figures import size
 from sen_runtime.ir.network import output_grid, stored_dtype
@@ -130,6 +131,7 @@ def manifest(
         "warnings": list(
             dict.fromkeys(
                 [
+                    *([late] if (late := late_warning(network)) else []),
                     *_storage_warnings(stored_dtype(network), [each.artifact.target for each in exported]),
                     *(line for each in exported for one in each.verification for line in one.warnings),
                 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from sen_edge.model.model import Model, count_stored_numbers
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.model.probe import constant_output, verification_inputs
+from sen_edge.model.wiring_figures import WiringFigures, late_warning, wiring_figures
 from sen_edge.passes.materialize import materialize_leaf, weights
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.delays import ConstantDelay
@@ -35,7 +37,9 @@ SUMMARY_BYTES = 16
 class LayerFigures:
     """Figures of one layer as stored; JSON in the manifest, see docs/reference/verification.md.
 
-    The sparsity is None if coincident neurons or its size prevent the materialization of a matrix.
+    The sparsity is None if coincident neurons or its size prevent the materialization of a matrix. It, the
+    multiply-accumulates and the bytes include recurrent synapses; the bytes include delays. The wiring is None without
+    delays, recurrent synapses and synaptic currents.
     """
 
     n_in: int
@@ -47,6 +51,7 @@ class LayerFigures:
     macs: int
     bytes: int
     neuron: dict[str, Any]
+    wiring: WiringFigures | None
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,12 @@ class LayerSummary(LayerFigures):
     Attributes:
         parameters: parameters that this layer of a checkpoint adds: positions of its targets (and of the input, for
             the first layer), inhibition, gain, bias; for an image the stored numbers.
-        synapses: weights of the fully connected layer, n_in * n_out.
+        synapses: weights of the fully connected layer, n_in * n_out, and n_out * n_out of recurrent synapses.
         excitatory: share of source neurons with outgoing weights > 0 and none < 0; None if unknown.
         inhibitory: share of source neurons with outgoing weights < 0 and none > 0. The others are silent or mixed.
         distance_quantiles: of the connected neurons, at 0, 5, 50, 95 and 100 %; None for coincident neurons and for
             weights without coordinates.
-        weight_quantiles: the same for signed weights, including zeros.
+        weight_quantiles: the same for signed weights from the layer before, including zeros.
         problem: reason why the weights cannot be computed, or empty.
     """
 
@@ -81,6 +86,7 @@ class Summary:
     Attributes:
         config: of a checkpoint; None for an image, as are the dimensions.
         timesteps: steps T of a spiking network; 0 for a multilayer perceptron.
+        readout_decay: factor from the weight of a step in a mean of membranes to that of the next; 1 for equal weights.
         parameters: learned parameters of a checkpoint, stored numbers of an image.
         synapses: weights of the fully connected network with the same layers.
         synapse_bits: bits of the stored patterns of a checkpoint; 0 without patterns.
@@ -88,7 +94,7 @@ class Summary:
         saved: reduction relative to `dense_parameters`, in percent.
         macs: multiply-accumulates of one pass through all layers (one step of a spiking network).
         weight_bytes: of weights and biases, or positions; positions shared by two layers count twice.
-        warnings: constant output, for models small enough to run.
+        warnings: constant output, for models small enough to run; spikes that arrive after the last step.
         metadata: text in the file.
         task: see `sen_runtime.task`.
         feature_names: of the inputs; empty if unknown.
@@ -106,6 +112,7 @@ class Summary:
     timesteps: int
     input_coding: str
     readout: str
+    readout_decay: float
     dimensions: int | None
     parameters: int
     synapses: int
@@ -128,14 +135,14 @@ class Summary:
 
 def layer_figures(network: Network) -> tuple[LayerFigures, ...]:
     """Return the figures of every layer, for a manifest."""
-    return tuple(_figures(layer, _matrix(layer.weight)[0]) for layer in network.layers)
+    return tuple(_figures(layer, _matrices(layer)) for layer in network.layers)
 
 
 @catch_allocation_errors()
 def summarize(model: Model) -> Summary:
     """Compute the figures of a model; coincident neurons are reported, not refused."""
     network, checkpoint = model.network, model.checkpoint
-    sizes = [math.prod(layer.weight.shape) for layer in network.layers]
+    sizes = [math.prod(weight.shape) for layer in network.layers for weight, _ in layer.connections]
     largest = max((size for size in sizes if size <= MAX_WRITTEN_OUT), default=0)
     require(SUMMARY_BYTES * largest, f"the largest materialized layer has {largest:,} weights")
     if checkpoint is None:
@@ -152,6 +159,7 @@ def summarize(model: Model) -> Summary:
         timesteps=network.timesteps,
         input_coding=network.input_coding,
         readout=network.readout,
+        readout_decay=network.readout_decay,
         dimensions=None if checkpoint is None else checkpoint.config.dimensions,
         parameters=model.n_parameters,
         synapses=sum(sizes),
@@ -183,16 +191,19 @@ def _stored_numbers(layer: Layer) -> int:
 
 
 def _warnings(model: Model) -> tuple[str, ...]:
-    """Run the model on the verification inputs and return its warnings."""
+    """Return warnings about delays, and those of a run on the verification inputs."""
+    return tuple(each for each in (late_warning(model.network), _constant_warning(model)) if each is not None)
+
+
+def _constant_warning(model: Model) -> str | None:
     network = model.network
     if network.macs * max(1, network.timesteps) > MAX_WRITTEN_OUT:
-        return ()
+        return None
     inputs = verification_inputs(network)
     try:
-        warning = constant_output(network, inputs, model.trace(inputs))
+        return constant_output(network, inputs, model.trace(inputs))
     except NetworkError:  # coincident neurons, reported as a problem of their layer
-        return ()
-    return () if warning is None else (warning,)
+        return None
 
 
 def _count_parameters(checkpoint: Checkpoint, index: int) -> int:
@@ -204,12 +215,13 @@ def _count_parameters(checkpoint: Checkpoint, index: int) -> int:
 
 
 def _summary(layer: Layer, parameters: int) -> LayerSummary:
-    matrix, problem = _matrix(layer.weight)
+    matrices = _matrices(layer)
+    matrix, problem = matrices[0]
     excitatory, inhibitory = _signs(layer.weight, matrix)
     return LayerSummary(
-        **vars(_figures(layer, matrix)),
+        **vars(_figures(layer, matrices)),
         parameters=parameters,
-        synapses=math.prod(layer.weight.shape),
+        synapses=sum(math.prod(weight.shape) for weight, _ in layer.connections),
         excitatory=excitatory,
         inhibitory=inhibitory,
         distance_quantiles=_distances(layer.weight),
@@ -218,23 +230,32 @@ def _summary(layer: Layer, parameters: int) -> LayerSummary:
     )
 
 
-def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
+def _figures(layer: Layer, matrices: Sequence[tuple[FloatArray | None, str]]) -> LayerFigures:
     weight = layer.weight
+    operators = [operator for operator, _ in layer.connections]
     ranks = [leaf.rank for leaf in leaves(weight) if isinstance(leaf, LowRank)]
-    sparsity = None if matrix is None else float(np.mean(matrix == 0))
-    if matrix is None and isinstance(weight, Sparse):  # too large to materialize
-        sparsity = 1 - weight.nnz / math.prod(weight.shape)
+    counts = [_zeros(operator, matrix) for operator, (matrix, _) in zip(operators, matrices, strict=True)]
+    zeros = [count for count in counts if count is not None]
     return LayerFigures(
         n_in=weight.shape[1],
         n_out=weight.shape[0],
         form=weight.form + " by source" * any(_is_by_source(leaf) for leaf in leaves(weight)),
         dtype=" + ".join(dict.fromkeys(str(array.dtype) for array in weight.weight_arrays())),
-        sparsity=sparsity,
+        sparsity=sum(zeros) / sum(math.prod(each.shape) for each in operators) if zeros == counts else None,
         rank=sum(ranks) if ranks else None,
-        macs=weight.macs,
+        macs=sum(each.macs for each in operators),
         bytes=layer.nbytes,
         neuron={"kind": type(layer.neuron).__name__, **asdict(layer.neuron), **_ranges(layer.neuron)},
+        wiring=wiring_figures(layer),
     )
+
+
+def _zeros(operator: WeightOperator, matrix: FloatArray | None) -> int | None:
+    """Count the zeros of a matrix; None if it cannot be materialized."""
+    if matrix is not None:
+        return matrix.size - int(np.count_nonzero(matrix))
+    is_large = isinstance(operator, Sparse)  # too large to materialize
+    return math.prod(operator.shape) - operator.nnz if is_large else None
 
 
 def _ranges(neuron: Neuron) -> dict[str, dict[str, float]]:
@@ -244,6 +265,10 @@ def _ranges(neuron: Neuron) -> dict[str, dict[str, float]]:
 
 def _is_by_source(operator: WeightOperator) -> bool:
     return isinstance(operator, Sparse) and operator.order == "sources"
+
+
+def _matrices(layer: Layer) -> list[tuple[FloatArray | None, str]]:
+    return [_matrix(weight) for weight, _ in layer.connections]
 
 
 def _matrix(operator: WeightOperator) -> tuple[FloatArray | None, str]:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from sen_edge.model.statistics import LayerSummary, Summary
+from sen_edge.model.wiring_figures import WiringFigures
 from sen_edge.report.document import UNKNOWN, Table
 from sen_runtime.figures import size
 from sen_runtime.task import Metric
@@ -42,7 +43,32 @@ def layer_tables(summary: Summary) -> list[Table]:
         }
         for index, layer in enumerate(summary.layers)
     ]
-    return [Table.of(title(summary), rows), weights_table("Weights", [asdict(layer) for layer in summary.layers])]
+    tables = [Table.of(title(summary), rows), weights_table("Weights", [asdict(layer) for layer in summary.layers])]
+    wirings = {index: layer.wiring for index, layer in enumerate(summary.layers) if layer.wiring is not None}
+    return [*tables, _delays_table(wirings)] if wirings else tables
+
+
+def _delays_table(wirings: Mapping[int, WiringFigures]) -> Table:
+    """Delays of each connection, in steps, and the ring and synapses of its layer."""
+    rows = [
+        {
+            "layer": str(index),
+            "from": each.source,
+            "delays": f"{each.kind} {each.dtype}".rstrip(),
+            "min / mean / max": UNKNOWN if each.min is None else f"{each.min} / {_mean(each.mean)} / {each.max}",
+            "beyond the limit": UNKNOWN if each.positions is None else _share(each.positions.beyond, 1),
+            "size": size(each.bytes),
+            "ring": UNKNOWN if wiring.slots is None else f"{wiring.slots:,}",
+            "synapse": f"{wiring.synapse:.4g}",
+        }
+        for index, wiring in wirings.items()
+        for each in wiring.delays
+    ]
+    return Table.of("Delays in steps, slots of the ring, decay of the synapses", rows)
+
+
+def _mean(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.1f}"
 
 
 def weights_table(caption: str, layers: Sequence[Mapping[str, Any]]) -> Table:
@@ -95,18 +121,38 @@ def _score_text(score: Mapping[str, Any]) -> str:
 
 def facts(summary: Summary) -> list[tuple[str, str]]:
     """Names and values of the figures of the whole model, its metadata and its problems."""
+    has_delays = any(layer.wiring is not None for layer in summary.layers)
     return [
         ("parameters", f"{summary.parameters:,}"),
         ("synapses", _synapses(summary)),
         ("fully connected", f"{summary.dense_parameters:,} parameters; this network saves {summary.saved:.1f} %"),
         ("MACs", f"{summary.macs:,}{' in each time step' if summary.timesteps else ''}"),
-        ("size", f"{size(summary.weight_bytes)} of weights and biases"),
+        ("size", f"{size(summary.weight_bytes)} of weights{', delays' * has_delays} and biases"),
         *(("neurons", text) for text in dict.fromkeys(map(_spiking_neuron, summary.layers)) if text),
+        *(("delays", text) for text in _spatial_delays(summary)),
+        *((("readout", f"weights of the steps decay by {summary.readout_decay:.8g}"),) * (summary.readout_decay < 1)),
         *_ends(summary),
         *((name, value) for name, value in summary.metadata.items() if value and name not in ENDS),
-        *(("problem", f"layer {i}: {layer.problem}") for i, layer in enumerate(summary.layers) if layer.problem),
+        *(("problem", f"layer {i}: {text}") for i, layer in enumerate(summary.layers) for text in _problems(layer)),
         *(("warning", warning) for warning in summary.warnings),
     ]
+
+
+def _problems(layer: LayerSummary) -> list[str]:
+    delays = () if layer.wiring is None else layer.wiring.delays
+    return [text for text in (layer.problem, *(each.problem for each in delays)) if text]
+
+
+def _spatial_delays(summary: Summary) -> Iterator[str]:
+    """Formula of the delays of each connection that follow from positions."""
+    for index, layer in enumerate(summary.layers):
+        for each in () if layer.wiring is None else layer.wiring.delays:
+            at = each.positions
+            if at is not None:
+                shift = f" + {at.shift}" * (at.shift > 0)
+                formula = f"rint({at.scale:.6g} sqrt(distance^2 + {at.softening:.6g})){shift} steps"
+                limit = f"limit {at.limit:,} ({at.overflow})"
+                yield f"layer {index}, {each.source}: {formula}, {at.dimensions} coordinates, {limit}"
 
 
 def _ends(summary: Summary) -> Iterator[tuple[str, str]]:
@@ -136,6 +182,9 @@ def _synapses(summary: Summary) -> str:
 def _spiking_neuron(layer: LayerSummary) -> str:
     """Constants of neurons that spike; empty for others."""
     neuron = layer.neuron
+    if neuron["kind"] == "RefractoryLif":
+        held = "membrane 0 in the step after a spike"
+        return f"beta {_parameter(neuron['beta'])}, threshold {_parameter(neuron['threshold'])}, {held}"
     if neuron["kind"] != "Lif":
         return ""
     when = "after the next decay" if neuron["reset_delay"] else "before the next decay"

@@ -1,0 +1,168 @@
+"""Figures of the delays, recurrent synapses and synaptic currents of a network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import singledispatch
+
+import numpy as np
+
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.delays import ConstantDelay, Delay, SpatialDelay, StoredDelay
+from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.network import Network
+
+#: Max synapses of a connection whose delays are computed for its figures.
+MAX_SYNAPSES = 1 << 26
+#: Names of the connections of a layer, in the order of `Layer.connections`.
+SOURCES = ("layer before", "own spikes")
+
+
+@dataclass(frozen=True)
+class SpatialFigures:
+    """Constants of delays from positions, see `sen_runtime.ir.delays.SpatialDelay`.
+
+    Attributes:
+        beyond: share of the synapses whose distance exceeds the limit; None if unknown.
+    """
+
+    dimensions: int
+    scale: float
+    softening: float
+    limit: int
+    overflow: str
+    shift: int
+    beyond: float | None
+
+
+@dataclass(frozen=True)
+class DelayFigures:
+    """Delays of one connection.
+
+    Attributes:
+        source: "layer before", or "own spikes" of recurrent synapses.
+        synapses: number of synapses.
+        kind: "none", "constant", "stored" or "positions".
+        dtype: of the stored numbers; empty for a constant.
+        bytes: of the stored numbers; positions that two layers share count twice.
+        min: shortest delay in steps; None, as the mean and the max, for distances beyond a limit that is an error.
+        mean: None for a connection of more than 2^26 synapses, too, whose min and max are bounds.
+        max: longest delay in steps.
+        positions: constants of delays from positions.
+        problem: reason why the delays cannot be computed, or empty.
+    """
+
+    source: str
+    synapses: int
+    kind: str
+    dtype: str
+    bytes: int
+    min: int | None
+    mean: float | None
+    max: int | None
+    positions: SpatialFigures | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class WiringFigures:
+    """Delays, ring of currents and synapses of a layer.
+
+    Attributes:
+        slots: of the ring of future currents, longest delay + 1; None where a delay cannot be computed.
+        synapse: decay of the synaptic current per step; 0 for none.
+        delays: of the weights, then of the recurrent ones.
+    """
+
+    slots: int | None
+    synapse: float
+    delays: tuple[DelayFigures, ...]
+
+
+def wiring_figures(layer: Layer) -> WiringFigures | None:
+    """Return the figures of a layer; None without delays, recurrent synapses and synaptic currents."""
+    if layer.is_instant:
+        return None
+    delays = tuple(
+        _figures(source, ConstantDelay(0) if delay is None else delay, weight.shape)
+        for source, (weight, delay) in zip(SOURCES, layer.connections, strict=False)
+    )
+    longest = [each.max for each in delays if each.max is not None]
+    return WiringFigures(1 + max(longest) if len(longest) == len(delays) else None, layer.synapse, delays)
+
+
+def late_warning(network: Network) -> str | None:
+    """Return a line about spikes that arrive after the last step; None where all can arrive."""
+    late, count = [], 0
+    for index, layer in enumerate(network.layers):
+        for weight, delay in layer.connections:
+            if delay is None or delay.bounds[1] < network.timesteps or math.prod(weight.shape) > MAX_SYNAPSES:
+                continue
+            found = _count_late(delay, weight.shape, network.timesteps)
+            count += found
+            late += [str(index)] * (found > 0)
+    if not count:
+        return None
+    where = f"layer{'s' * (len(set(late)) > 1)} {', '.join(dict.fromkeys(late))}"
+    return (
+        f"{count:,} synapses of {where} have delays of {network.timesteps} steps or more; an input has "
+        f"{network.timesteps}, so their spikes never arrive"
+    )
+
+
+def _positions(delay: Delay, is_small: bool) -> SpatialFigures | None:
+    if not isinstance(delay, SpatialDelay):
+        return None
+    beyond = None
+    if is_small:
+        beyond = float(np.mean(np.rint(delay.distances() * np.float32(delay.scale)) > delay.limit))
+    return SpatialFigures(
+        delay.source.shape[1], delay.scale, delay.softening, delay.limit, delay.overflow, delay.shift, beyond
+    )
+
+
+def _count_late(delay: Delay, shape: tuple[int, int], timesteps: int) -> int:
+    try:
+        return int(np.count_nonzero(delay.steps(shape) >= timesteps))
+    except NetworkError:  # reported in the figures
+        return 0
+
+
+def _figures(source: str, delay: Delay, shape: tuple[int, int]) -> DelayFigures:
+    (low, high), mean, problem = delay.bounds, None, ""
+    shortest, longest = (low, high)
+    is_small = math.prod(shape) <= MAX_SYNAPSES
+    if is_small:
+        try:
+            steps = delay.steps(shape)
+        except NetworkError as error:
+            problem = error.message
+        else:
+            shortest, mean, longest = int(steps.min()), float(steps.mean()), int(steps.max())
+    return DelayFigures(
+        source, math.prod(shape), *_kind(delay), delay.nbytes,
+        None if problem else shortest, mean, None if problem else longest,
+        _positions(delay, is_small), problem,
+    )  # fmt: skip
+
+
+@singledispatch
+def _kind(delay: Delay) -> tuple[str, str]:
+    """Return the kind of delays and the type of the stored numbers."""
+    raise NotImplementedError(type(delay).__name__)
+
+
+@_kind.register
+def _(delay: ConstantDelay) -> tuple[str, str]:
+    return ("constant" if delay.value else "none"), ""
+
+
+@_kind.register
+def _(delay: StoredDelay) -> tuple[str, str]:
+    return "stored", str(delay.values.dtype)
+
+
+@_kind.register
+def _(delay: SpatialDelay) -> tuple[str, str]:
+    return "positions", str(delay.source.dtype)
