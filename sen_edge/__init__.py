@@ -12,18 +12,20 @@ from sen_runtime import __version__
 from sen_runtime.errors import SenError
 
 if TYPE_CHECKING:
-    from sen_edge.api import Benchmark, bench, compress, export, quantize, train, verify
+    from sen_edge.api import Benchmark, bench, compress, export, quantize, train, train_delayed, verify
     from sen_edge.compression.pipeline import Compressed
     from sen_edge.exporting.manifest import ExportResult
     from sen_edge.exporting.torch_module import TorchLayer, from_torch
     from sen_edge.exporting.verify.result import Verification
     from sen_edge.model.build import build
     from sen_edge.model.model import Model, load
+    from sen_edge.training.delayed import DelayedResult
     from sen_edge.training.train import TrainResult
 
 __all__ = [
     "Benchmark",
     "Compressed",
+    "DelayedResult",
     "ExportResult",
     "Model",
     "SenError",
@@ -40,6 +42,7 @@ __all__ = [
     "load",
     "quantize",
     "train",
+    "train_delayed",
     "verify",
 ]
 

@@ -39,11 +39,15 @@ from sen_edge.model.build import build  # noqa: F401 (public)
 from sen_edge.model.model import Model, load
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import Schema, fields_of, parse, split
+from sen_edge.training import delayed
 from sen_edge.training import train as training
+from sen_edge.training.delayed import DelayedResult, DelayedTrainRequest
+from sen_edge.training.loop import Augment
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import TrainResult
 from sen_runtime.bench import measure
 from sen_runtime.bench.plan import BenchRequest
+from sen_runtime.task import CLASSIFICATION
 
 LOG = logging.getLogger(__name__)
 StrPath = str | Path
@@ -137,6 +141,43 @@ def train(
         resume=resume,
         progress=progress,
     )
+
+
+@_takes(DelayedTrainRequest)
+def train_delayed(
+    data: StrPath | TorchDataset[Any] | tuple[TorchDataset[Any], TorchDataset[Any]],
+    output: StrPath = "model.sen",
+    *,
+    data_dir: StrPath | None = None,
+    force: bool = False,
+    augment: Augment | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> DelayedResult:
+    """Train a spiking network with delays and write an image of the best epoch on held-out training data.
+
+    Args:
+        data: file or folder with classes of sequences `[n, T, c]`, see docs/reference/data.md; or a map-style torch
+            dataset of (input, target) items, or a pair of them for training and test.
+        output: `.sen`.
+        data_dir: folder of the data sets.
+        force: replace the output.
+        augment: function of the inputs `[batch, T, c]` of a training batch and a generator, which returns inputs.
+        progress: receives the stage and the completed share.
+        options: fields of `sen_edge.training.delayed.DelayedTrainRequest`, such as `hidden`, `delays`, `max_delay`.
+
+    Returns:
+        Path, scores and the network; `sen_edge.load` reads the image.
+
+    Raises:
+        DataError, UsageError, OutputError, NetworkError, TrainingError: see `sen_edge.training.delayed.train`.
+    """
+    request = parse(DelayedTrainRequest, options, "")
+    if isinstance(data, (str, Path)):
+        dataset = datasets.load(str(data), _folder(data_dir), task=CLASSIFICATION, has_steps=True)
+    else:
+        dataset = torch_dataset.to_dataset(data, task=CLASSIFICATION, has_steps=True)
+    return delayed.train(request, dataset, out=Path(output), force=force, augment=augment, progress=progress)
 
 
 @_takes(CompressRequest)

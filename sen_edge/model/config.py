@@ -139,13 +139,13 @@ class SpatialConfig(Schema):
             raise SchemaError(f"is [{low:g}, {high:g}]; expected min < max", key="input_range")
         n_layers = len(self.layer_sizes) - 1
         if self.max_distance:
-            _check_items("max_distance", self.max_distance, n_layers)
+            check_items("max_distance", self.max_distance, n_layers)
         for name in ("layer_spacing", "steepness", "exponent"):
-            _check_items(name, getattr(self, name), n_layers)
+            check_items(name, getattr(self, name), n_layers)
         if self.spiking is not None:
-            _check_items("spiking.beta", self.spiking.beta, n_layers)
-            _check_items("spiking.threshold", self.spiking.threshold, self.n_spiking, " that spikes")
-            _check_items("spiking.reset", self.spiking.reset, self.n_spiking, " that spikes")
+            check_items("spiking.beta", self.spiking.beta, n_layers)
+            check_items("spiking.threshold", self.spiking.threshold, self.n_spiking, " that spikes")
+            check_items("spiking.reset", self.spiking.reset, self.n_spiking, " that spikes")
         for index, value in enumerate(self.max_distance):
             if 0 < value <= self.min_distance:
                 raise SchemaError(
@@ -315,7 +315,8 @@ class SpatialConfig(Schema):
         return parse(cls, values, "", key="config", error=CheckpointError)
 
 
-def _check_items(key: str, value: Any, expected: int, which: str = "") -> None:
+def check_items(key: str, value: Any, expected: int, which: str = "") -> None:
+    """Refuse a tuple with another number of items than layers."""
     if isinstance(value, tuple) and len(value) != expected:
         raise SchemaError(f"has {len(value)} items; expected {expected}, one for each layer{which}", key=key)
 

@@ -37,6 +37,8 @@ FEW_HELD_OUT = 200
 WARM_UP = 0.3
 STATE_FORMAT = "sen-edge-training-state"
 STATE_VERSION = 3
+#: Inputs of a training batch, and the generator of the run -> inputs.
+Augment = Callable[[Tensor, torch.Generator], Tensor]
 #: Exceptions of restoring a damaged state.
 STATE_DAMAGE = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
@@ -55,17 +57,17 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Split:
-    """Training and held-out examples; `image_shape` is None if inputs are not images."""
+    """Training and held-out examples; `augment` changes the inputs of a training batch, if it is not None."""
 
     training: Part
     held: Part
-    image_shape: tuple[int, int] | None
+    augment: Augment | None = None
 
 
-def prepare(dataset: Dataset, recipe: Recipe) -> Split:
+def prepare(dataset: Dataset, recipe: Recipe, augment: Augment | None = None) -> Split:
     """Split off the held-out examples; refuse an empty part, and a shift of inputs that are not images.
 
-    Anomalies of a reconstruction are in neither part.
+    Anomalies of a reconstruction are in neither part. The shift of a recipe takes precedence over `augment`.
     """
     examples = dataset.training
     kept, held = examples.hold_out(recipe.validation, recipe.seed)
@@ -78,7 +80,9 @@ def prepare(dataset: Dataset, recipe: Recipe) -> Split:
         )
     if recipe.shift and dataset.image_shape is None:
         raise UsageError(f"shift is {recipe.shift}, but the inputs of {dataset.name} are not images")
-    return Split(Part(examples, kept), Part(examples, held), dataset.image_shape)
+    if recipe.shift and (shape := dataset.image_shape) is not None:
+        augment = lambda inputs, generator: shift_images(inputs, shape, recipe.shift, generator)  # noqa: E731
+    return Split(Part(examples, kept), Part(examples, held), augment)
 
 
 def steps_per_epoch(examples: Split, recipe: Recipe) -> int:
@@ -130,8 +134,8 @@ def run_epoch(
     order = torch.randperm(len(examples.training), generator=run.generator)
     for step, chosen in enumerate(torch.split(order, recipe.batch_size)[:steps], start=1):
         inputs, targets = examples.training.batch(chosen)
-        if recipe.shift and examples.image_shape is not None:
-            inputs = shift_images(inputs, examples.image_shape, recipe.shift, run.generator)
+        if examples.augment is not None:
+            inputs = examples.augment(inputs, run.generator)
         value = _step(run, inputs, targets, loss)
         if not math.isfinite(value):
             raise TrainingError(f"the loss became {value} in epoch {run.epoch + 1}, step {step} of {steps}", LOWER)

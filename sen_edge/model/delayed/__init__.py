@@ -1,0 +1,1 @@
+"""Spiking networks with delays in torch: configuration, connections, network."""

@@ -1,0 +1,215 @@
+"""Spiking networks with delays in torch: gradients, and equality with the network representation."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sen_edge.model.config import SpikingConfig
+from sen_edge.model.delayed.config import DelayedConfig
+from sen_edge.model.delayed.connection import DelayedKernel, arrive
+from sen_edge.model.delayed.network import DelayedNetwork
+from sen_edge.model.delayed.scan import scan
+from sen_edge.model.dynamics import advance
+from sen_edge.schema import SchemaError
+from sen_runtime import format as image
+from sen_runtime import reference
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.delays import ConstantDelay, SpatialDelay, StoredDelay
+from sen_runtime.ir.neurons import Lif
+from sen_runtime.ir.operators import Coordinates, Dense, Sparse
+
+TIME = SpikingConfig(20, beta=(0.8, 0.9), reset="zero", input_coding="spikes", surrogate_slope=5.0)
+CONFIG = DelayedConfig((6, 9, 3), TIME, max_delay=7)
+FORMS = [
+    pytest.param({}, id="positions"),
+    pytest.param({"delays": "free"}, id="free"),
+    pytest.param({"delays": "free", "max_delay": 300, "recurrent": True}, id="wide"),
+    pytest.param({"delays": "none", "synapse": 0.5}, id="none"),
+    pytest.param({"delays": "none", "recurrent": True}, id="recurrent"),
+    pytest.param({"recurrent": True, "dimensions": 8, "synapse": 0.3}, id="recurrent-positions"),
+    pytest.param({"weights": "positions", "recurrent": True, "dimensions": 8, "exponent": 2.0}, id="coordinates"),
+    pytest.param({"weights": "positions", "delays": "none"}, id="weights"),
+    pytest.param({"layer_sizes": (6, 9, 8, 3), "spiking": replace(TIME, beta=0.8)}, id="deep"),
+    pytest.param({"spiking": replace(TIME, reset="subtract", readout="last_membrane")}, id="subtract"),
+    pytest.param({"spiking": replace(TIME, input_coding="delta", delta=0.5)}, id="delta"),
+]
+
+
+def make(**changes: Any) -> tuple[DelayedNetwork, torch.Tensor]:
+    """A network with spikes in every layer, in float64, and inputs."""
+    config = replace(CONFIG, **changes)
+    network, rng = DelayedNetwork(config), np.random.default_rng(0)
+    x = torch.from_numpy((rng.random((16, *config.input_shape)) < 0.2).astype(np.float32))
+    network.reset_parameters(0, 4.0)
+    network.eval()
+    network.calibrate(x)
+    with torch.no_grad():
+        for bias in network.biases:
+            bias.uniform_(-0.1, 0.1, generator=torch.Generator().manual_seed(1))
+    return network, x
+
+
+@pytest.mark.parametrize("changes", FORMS)
+def test_spikes_and_outputs_are_those_of_the_network_representation(changes: dict[str, Any]) -> None:
+    network, x = make(**changes)
+    converted = image.loads(image.dumps(network.to_network()))
+    expected = reference.trace(converted, x.numpy())
+    with torch.no_grad():
+        found = network.double().trace(x.double())
+    for spikes, wanted in zip(found[:-1], expected[:-1], strict=True):
+        assert 0 < spikes.sum() < spikes.numel() * TIME.timesteps
+        np.testing.assert_array_equal(spikes, wanted)
+    np.testing.assert_allclose(found[-1], expected[-1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("changes", FORMS)
+def test_training_computes_what_evaluation_does(changes: dict[str, Any]) -> None:
+    network, _ = make(**changes)
+    with torch.no_grad():
+        for connection in network.connections():
+            trained = connection.train().kernel()
+            torch.testing.assert_close(trained, connection.eval().kernel(), rtol=1e-5, atol=1e-7)
+
+
+def test_forms_of_weights_and_delays() -> None:
+    layer = make()[0].to_network().layers[0]
+    assert isinstance(layer.weight, Dense) and isinstance(layer.delay, SpatialDelay) and layer.recurrent is None
+    layer = make(delays="free", recurrent=True)[0].to_network().layers[0]
+    assert isinstance(layer.delay, StoredDelay) and layer.delay.values.dtype == np.uint8
+    assert layer.recurrent is not None and layer.recurrent.delay.bounds[0] >= 1
+    layer = make(delays="free", max_delay=300)[0].to_network().layers[0]
+    assert isinstance(layer.delay, StoredDelay) and layer.delay.values.dtype == np.uint16
+    first, last = make(weights="positions", delays="none", recurrent=True)[0].to_network().layers
+    assert isinstance(first.weight, Coordinates) and first.delay is None and isinstance(last.weight, Coordinates)
+    assert first.recurrent is not None and isinstance(first.recurrent.delay, ConstantDelay)
+
+
+def test_the_gradient_of_a_delay_is_that_of_interpolation() -> None:
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.random((2, 10, 3)))
+    weight = torch.from_numpy(rng.standard_normal((4, 3))).requires_grad_()
+    delay = torch.from_numpy(rng.uniform(0.1, 4.9, (4, 3))).requires_grad_()
+    factor = torch.from_numpy(rng.standard_normal((2, 10, 4)))
+    kernel = DelayedKernel.apply(weight, delay, 6)
+    assert torch.equal((kernel != 0).nonzero()[:, 2].view(4, 3), delay.round().long())
+    (arrive(x, kernel) * factor).sum().backward()
+    j, i, before = 2, 1, int(delay[2, 1].detach().floor())
+
+    def total(weight: torch.Tensor, step: float) -> float:
+        moved = delay.detach().clone()
+        moved[j, i] = step
+        return float((arrive(x, DelayedKernel.apply(weight, moved, 6)) * factor).sum())
+
+    plain, changed = weight.detach(), weight.detach().clone()
+    changed[j, i] += 1
+    assert float(delay.grad[j, i]) == pytest.approx(total(plain, before + 1) - total(plain, before))
+    rounded = float(delay[j, i].detach().round())
+    assert float(weight.grad[j, i]) == pytest.approx(total(changed, rounded) - total(plain, rounded))
+
+
+@pytest.mark.parametrize("synapse", [0.0, 0.4])
+@pytest.mark.parametrize("slots", [0, 3])
+@pytest.mark.parametrize(
+    "neuron", [Lif(0.8, 1.0, "zero"), Lif(0.8, 0.5, "subtract"), Lif(0.8, 0.5, "subtract", reset_delay=False)], ids=str
+)
+def test_gradients_through_time_are_those_of_the_steps(neuron: Lif, slots: int, synapse: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, bias = (torch.randn(size, generator=generator, dtype=torch.float64) for size in ((4, 12, 5), (5,)))
+    recurrent = torch.randn(5, 5, slots, generator=generator, dtype=torch.float64) / 2 if slots else None
+    factor = torch.randn(4, 12, 5, generator=generator, dtype=torch.float64)
+    leaves = [each.requires_grad_() for each in (x, bias, recurrent) if each is not None]
+
+    state, current, spikes = None, torch.zeros(()), list[torch.Tensor]()
+    for t in range(12):
+        arrived = x[:, t]
+        for k in range(min(slots, t)):
+            arrived = arrived + spikes[t - 1 - k] @ recurrent[:, :, k].T
+        current = synapse * current + arrived
+        state = advance(neuron, state, current + bias, 5.0)
+        spikes.append(state[1])
+    expected = torch.stack(spikes, 1)
+    wanted = torch.autograd.grad((expected * factor).sum(), leaves)
+    found = scan(x, recurrent, bias, neuron, synapse, 5.0)
+    assert torch.equal(found, expected) and 0 < found.sum() < found.numel()
+    for gradient, each in zip(torch.autograd.grad((found * factor).sum(), leaves), wanted, strict=True):
+        torch.testing.assert_close(gradient, each)
+
+
+@pytest.mark.parametrize("changes", [{}, {"weights": "positions", "recurrent": True}, {"delays": "free"}])
+def test_every_parameter_has_a_finite_gradient(changes: dict[str, Any]) -> None:
+    network, x = make(**changes)
+    network.train()
+    loss = network(x).square().sum() + sum(each.excess() for each in network.delayed())
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_the_penalty_is_the_mean_excess_over_the_ring() -> None:
+    network, _ = make(delays="free")
+    (connection,) = network.delayed()
+    with torch.no_grad():
+        connection.steps.fill_(3)
+        assert float(connection.excess().detach()) == 0
+        connection.steps[0, :2] = torch.tensor([9.0, -1.0])
+    assert float(connection.excess().detach()) == pytest.approx((2 + 1) / connection.steps.numel())
+
+
+def test_long_delays_are_clamped_or_an_error() -> None:
+    network, x = make()
+    with torch.no_grad():
+        network.positions[1][4] = 100
+    delays = network.to_network().layers[0].delay.steps((9, 6))
+    assert (delays[4] == 7).all() and delays.max() == 7
+    with torch.no_grad():
+        assert torch.equal(network(x), network.train()(x))
+    network.eval()
+    strict = DelayedNetwork(replace(CONFIG, overflow="error"))
+    strict.load_state_dict(network.state_dict())
+    with pytest.raises(NetworkError, match="to target neuron 4 "):
+        strict.to_network()
+
+
+def test_the_longest_synapses_are_pruned() -> None:
+    network, x = make()
+    (connection,) = network.delayed()
+    connection.prune(0.9)
+    layer = network.to_network().layers[0]
+    assert isinstance(layer.weight, Sparse) and isinstance(layer.delay, SpatialDelay)
+    kept, distances = layer.weight.to_dense() != 0, layer.delay.distances()
+    assert kept.sum() == round(0.1 * 54) and distances[kept].max() <= distances[~kept].min()
+    np.testing.assert_allclose(network(x).detach(), reference.run(network.to_network(), x.numpy()), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"max_delay": 0}, "max_delay"),
+        ({"max_delay": -1}, "max_delay"),
+        ({"max_delay": 2.5}, "max_delay"),
+        ({"max_delay": 1 << 16}, "max_delay"),
+        ({"synapse": 1.0}, "synapse"),
+        ({"synapse": float("nan")}, "synapse"),
+        ({"layer_sizes": (6, 3)}, "layer_sizes"),
+        ({"spiking": replace(TIME, beta=(0.8, 0.9, 0.9))}, "spiking.beta"),
+        ({"spiking": replace(TIME, input_coding="direct")}, "spiking.input_coding"),
+        ({"spiking": replace(TIME, readout="spike_count")}, "spiking.readout"),
+        ({"weights": "positions", "recurrent": True, "min_distance": 0.0}, "min_distance"),
+    ],
+)
+def test_invalid_configurations_are_refused(changes: dict[str, Any], key: str) -> None:
+    with pytest.raises(SchemaError) as caught:
+        replace(CONFIG, **changes)
+    assert caught.value.key == key
+
+
+def test_parameters_that_are_not_finite_are_refused() -> None:
+    network, _ = make()
+    with torch.no_grad():
+        network.positions[0][0, 0] = float("nan")
+    with pytest.raises(NetworkError):
+        network.to_network()
