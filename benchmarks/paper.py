@@ -67,7 +67,7 @@ class Measured:
         """Cells of the table: network, parameters, paper, ours, difference, seeds."""
         parameters, ours, values = "", "not measured yet", self.accuracies
         if values:
-            parameters = f"{self.trials[0]['figures']['parameters']:,}"
+            parameters = f"{self.trials[0]['figures']['parameters'] - self.row.n_gains:,}"
             ours = f"{self.mean:.2f} ({min(values):.2f} to {max(values):.2f})"
         paper = "" if self.row.paper is None else f"{self.row.paper:g}"
         return [self.row.name, parameters, paper, ours, signed(self.difference), f"{len(values)} of {len(SEEDS)}"]
