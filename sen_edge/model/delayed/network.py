@@ -15,8 +15,9 @@ from sen_edge.model.delayed.connection import Connection, arrive
 from sen_edge.model.delayed.scan import scan
 from sen_edge.model.dynamics import LayeredNetwork, Product, code
 from sen_runtime.ir.layer import Layer, Recurrence
-from sen_runtime.ir.network import Network
+from sen_runtime.ir.network import Network, readout_factors
 from sen_runtime.ir.neurons import Lif, Neuron
+from sen_runtime.ir.operators import Dense
 
 #: Root mean square of initial recurrent weights, times the root of their number per neuron.
 RECURRENT_SCALE = 0.5
@@ -52,6 +53,7 @@ class DelayedNetwork(LayeredNetwork):
         )
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in sizes[1:])
         self.rates: list[Tensor] = []
+        self._factors = _factors(self.neurons[-1], config.spiking)
 
     def connections(self) -> list[Connection]:
         """Return the connections, typed: from the layers before, then the recurrent ones."""
@@ -92,7 +94,7 @@ class DelayedNetwork(LayeredNetwork):
 
     def _read_out(self, spikes: Tensor, product: Product) -> Tensor:
         """Return the membrane readout `[batch, n_out]`: one product, as it is linear in the spikes."""
-        factors = readout_factors(self.neurons[-1], self.config.spiking).to(spikes.dtype)
+        factors = self._factors.to(spikes.dtype)
         weighted = torch.einsum("t,bti->bi", factors, spikes)
         outputs: Tensor = product(weighted) + self.biases[-1] * factors.sum()
         return outputs
@@ -166,12 +168,11 @@ class DelayedNetwork(LayeredNetwork):
             rescale(last, 1 / _spread(self._read_out(value, self.products()[-1]).std()))
 
 
-def readout_factors(neuron: Neuron, spiking: SpikingConfig) -> Tensor:
+def _factors(neuron: Neuron, spiking: SpikingConfig) -> Tensor:
     """Return factors `[T]` of the currents of the readout in its output."""
-    response = neuron.response(spiking.timesteps)
-    if spiking.readout == "last_membrane":
-        return torch.from_numpy(response[::-1].copy())
-    return torch.from_numpy(np.cumsum(response)[::-1] / spiking.timesteps)
+    layer = Layer(Dense(np.zeros((1, 1), np.float32)), None, neuron)
+    readout = Network((layer,), spiking.timesteps, readout=spiking.readout)
+    return torch.from_numpy(np.ascontiguousarray(readout_factors(readout)))
 
 
 def _spread(value: Tensor) -> float:

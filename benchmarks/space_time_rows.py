@@ -1,0 +1,66 @@
+"""Rows of docs/results/space-time.md: networks with and without delays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A network.
+
+    Attributes:
+        name: in the table.
+        training: fields of `DelayedTrainRequest`.
+    """
+
+    name: str
+    training: Mapping[str, Any]
+
+
+#: Slow membranes, and a memory of few steps.
+YIN_YANG = {
+    "hidden": (30,),
+    "beta": 0.97,
+    "readout_beta": 0.97,
+    "learning_rate": 0.02,
+    "label_smoothing": 0.0,
+    "validation": 1 / 6,
+    "epochs": 80,
+}
+SHORT = {**YIN_YANG, "hidden": (15,), "beta": 0.5, "synapse": 0.3, "epochs": 40}
+#: Learning rate of positions and free delays, in steps.
+RATE = {"position_rate": 0.05}
+DIGITS = {"hidden": (64,), "beta": 0.6, "learning_rate": 0.01, "validation": 0.1, "epochs": 30}
+COORDINATES = {
+    "weights": "positions",
+    "dims": 8,
+    "exponent": 2.0,
+    "position_scale": 3.0,
+    "position_rate": 0.3,
+    "epochs": 60,
+}
+
+
+def forms(common: Mapping[str, Any], delayed: Mapping[str, Any]) -> tuple[Row, ...]:
+    """Return rows without delays, with free ones, and with positions in two, three and eight dimensions."""
+    return (
+        Row("no delays", {**common, "delays": "none"}),
+        Row("free delays", {**common, **delayed, "delays": "free"}),
+        *(Row(f"positions, {dims}-D", {**common, **delayed, "dims": dims}) for dims in (2, 3, 8)),
+    )
+
+
+#: In the order of the page.
+SECTIONS: Mapping[str, tuple[Row, ...]] = {
+    "yin-yang": forms(YIN_YANG, RATE),
+    "short-memory": forms(SHORT, RATE),
+    "spoken-digits": (
+        *forms(DIGITS, {}),
+        Row("positions, 3-D, 90 % of the synapses pruned", {**DIGITS, "dims": 3, "sparsity": 0.9}),
+    ),
+}
