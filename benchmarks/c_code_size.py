@@ -42,13 +42,16 @@ STRUCTURES = (
     "sen_layer",
     "sen_kernels",
     "sen_network",
+    "sen_wiring",
+    "sen_connection",
+    "sen_spatial",
     "sen_integer_weights",
     "sen_operation",
     "sen_integer_layer",
     "sen_integer_network",
 )
 INTERFACES = ("interface", "interface_with_scaling", "interface_of_integers")
-#: Compiles the library without parameters of single neurons and without input codings.
+#: Compiles the library without parameters of single neurons, input codings and delays.
 PLAIN = "-DSEN_PLAIN"
 #: Max ratio to the table, for other compiler versions.
 SLACK = 1.15

@@ -81,9 +81,16 @@ def check_input(network: Network, shape: tuple[int, ...]) -> None:
 
 
 def expand(network: Network) -> Network:
-    """Materialize every matrix in float32, so that each is expanded only once; delays are computed at every start."""
+    """Materialize every matrix in float32, so that each is expanded only once; delays are computed at every start.
+
+    Int8 matrices of networks with delays are multiplied as integers.
+    """
     require_network(network, 4)
-    return map_weights(network, lambda leaf: leaf if len(leaf.factors) > 1 else Dense(leaf.to_dense()))
+
+    def is_kept(leaf: WeightOperator) -> bool:
+        return len(leaf.factors) > 1 or (not network.is_instant and leaf.scale is not None)
+
+    return map_weights(network, lambda leaf: leaf if is_kept(leaf) else Dense(leaf.to_dense()))
 
 
 def _trace_mlp(network: Network, x: Array) -> list[Array]:
@@ -160,9 +167,10 @@ def initial_state(network: Network, batch: int, dtype: DTypeLike = np.float64) -
     """State of each layer before the first step."""
     return [
         LayerState(
-            np.zeros((batch, layer.weight.shape[0]), dtype), None if layer.is_instant else Wiring(layer, batch, dtype)
+            np.zeros((batch, layer.weight.shape[0]), dtype),
+            None if layer.is_instant else Wiring(layer, batch, dtype, network.gives_spikes(index)),
         )
-        for layer in network.layers
+        for index, layer in enumerate(network.layers)
     ]
 
 
@@ -200,7 +208,7 @@ def _steps(network: Network, x: Array) -> Iterator[tuple[list[Array], list[Array
 
 def _trace_spiking(network: Network, x: Array) -> list[Array]:
     x = on_grid(x, network.input_grid)
-    counts = [state.membrane for state in initial_state(network, x.shape[0], x.dtype)]
+    counts = [np.zeros((x.shape[0], n), x.dtype) for n in network.layer_sizes[1:]]
     total = np.zeros_like(counts[-1])
     train, weights = [], readout_weights(network).astype(x.dtype)
     for weight, (arrived, membranes) in zip(weights, _steps(network, x)):

@@ -45,7 +45,7 @@ def test_steps_by_hand(delay: Delay, expected: list[int]) -> None:
 @pytest.mark.parametrize("overflow", ["clamp", "wrap"])
 def test_bounds_hold_for_all_positions(overflow: str) -> None:
     rng = np.random.default_rng(0)
-    for scale, softening, limit in [(0.1, 0.0, 3), (3.0, 4.0, 7), (50.0, 0.01, 40), (1e30, 0.0, 9), (1.0, 1e4, 5)]:
+    for scale, softening, limit in [(0.1, 0.0, 3), (3.0, 4.0, 7), (50.0, 0.01, 40), (1e4, 0.0, 9), (1.0, 1e4, 5)]:
         source, target = (rng.normal(size=(n, 3)).astype(np.float32) * 9 for n in (20, 30))
         delay = SpatialDelay(source, target, scale, softening, limit, overflow, 1)
         steps = delay.steps((30, 20))
@@ -57,9 +57,17 @@ def test_a_delay_beyond_the_limit_is_an_error() -> None:
     with pytest.raises(NetworkError, match=r"source neuron 3 to target neuron 0 is 40 .*39") as caught:
         delay.steps((1, 4))
     assert caught.value.hint
-    infinite = SpatialDelay(f32([3e38, 3e38]), f32([-3e38, 0]))
+
+
+@pytest.mark.parametrize("overflow", ["error", "wrap"])
+def test_an_infinite_delay_is_an_error(overflow: str) -> None:
+    infinite = SpatialDelay(f32([3e38, 3e38]), f32([-3e38, 0]), overflow=overflow, limit=9)
     with pytest.raises(NetworkError, match="inf"):
         infinite.steps((1, 1))
+
+
+def test_an_infinite_delay_is_clamped() -> None:
+    assert SpatialDelay(f32([3e38, 3e38]), f32([-3e38, 0]), overflow="clamp", limit=9).steps((1, 1)) == 9
 
 
 @pytest.mark.parametrize(

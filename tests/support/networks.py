@@ -8,9 +8,10 @@ from math import inf
 import numpy as np
 
 from sen_runtime.engines import Session
-from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.delays import ConstantDelay, Delay, SpatialDelay, StoredDelay
+from sen_runtime.ir.layer import Layer, Recurrence
 from sen_runtime.ir.network import Network, map_weights
-from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, RefractoryLif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
 #: Kinds of `random_operator`.
@@ -147,3 +148,65 @@ def stream(session: Session, network: Network, x: np.ndarray) -> np.ndarray:
     """Readout of one input that is fed step by step."""
     session.reset()
     return read_out(network, [session.step(x[t] if x.ndim == 2 else x) for t in range(network.timesteps)])
+
+
+def exact_wired_network(
+    rng: np.random.Generator,
+    sizes: tuple[int, ...] = (7, 6, 3),
+    readout: str | None = None,
+    coding: str | None = None,
+) -> Network:
+    """A spiking network of 8 steps with delays, recurrence and synaptic currents, whose values float32 holds exactly.
+
+    Numbers are multiples of 1/4, decays 1/2, so sums are the same in any order and with fused operations. Types of
+    weights and delays and neurons are drawn, and coding and readout if None.
+    """
+    readout = readout or str(rng.choice(["spike_count", "mean_membrane", "last_membrane"]))
+    layers = []
+    for index, (n_in, n_out) in enumerate(pairwise(sizes)):
+        is_last = index == len(sizes) - 2
+        refractory, plain = (
+            RefractoryLif(0.5, 0.5),
+            Lif(0.5, 0.5, str(rng.choice(["zero", "subtract"])), bool(rng.integers(2))),
+        )
+        neuron = LeakyIntegrator(0.5) if is_last and readout != "spike_count" else (plain, refractory)[rng.integers(2)]
+        has_recurrence = neuron.role == "spiking" and rng.random() < 0.7
+        is_int8 = rng.random() < 0.3
+        layers.append(
+            Layer(
+                _quarters(rng, n_out, n_in, is_int8=is_int8),
+                rng.integers(-2, 3, n_out).astype(np.float32) / 4 if rng.random() < 0.5 else None,
+                neuron,
+                delay=None if rng.random() < 0.2 else random_delay(rng, n_out, n_in),
+                recurrent=Recurrence(_quarters(rng, n_out, n_out, is_int8=is_int8), random_delay(rng, n_out, n_out, 1))
+                if has_recurrence
+                else None,
+                synapse=float(rng.choice([0.0, 0.5])),
+            )
+        )
+    coding = coding or str(rng.choice(["direct", "spikes", "current"]))
+    decay = 0.5 if readout == "mean_membrane" and rng.random() < 0.5 else 1.0
+    return Network(tuple(layers), 8, coding, readout, readout_decay=decay)
+
+
+def _quarters(rng: np.random.Generator, n_out: int, n_in: int, *, is_int8: bool) -> WeightOperator:
+    steps = rng.integers(-4, 5, (n_out, n_in))
+    if is_int8:
+        return Dense(steps.astype(np.int8), np.full(int(rng.choice([1, n_out])), 0.25, np.float32))
+    dense = (steps / 4).astype(rng.choice([np.float32, np.float16]))
+    return Sparse.from_dense(dense, (1, 1)) if rng.random() < 0.3 else Dense(dense)
+
+
+def random_delay(rng: np.random.Generator, n_out: int, n_in: int, shortest: int = 0) -> Delay:
+    """Delays of any kind from `shortest` steps on, few of them longer than 8."""
+    kind = rng.choice(["constant", "stored", "long", "error", "clamp", "wrap"])
+    if kind == "constant":
+        return ConstantDelay(shortest + int(rng.integers(5)))
+    if kind in ("stored", "long"):
+        steps = rng.integers(shortest, 7, (n_out, n_in))
+        steps[0, 0] = 300 if kind == "long" else 9
+        return StoredDelay(steps.astype(np.uint16 if kind == "long" else np.uint8))
+    d = int(rng.integers(1, 5))
+    source, target = (rng.normal(size=(n, d)).astype(np.float32) for n in (n_in, n_out))
+    limit = {"error": 99, "clamp": 4, "wrap": 3}[kind]
+    return SpatialDelay(source, target, 1.5, 0.01, limit, str(kind), shortest)

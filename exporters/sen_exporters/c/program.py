@@ -156,7 +156,11 @@ class Program:
     def macros(self) -> list[str]:
         """Macros of network.h that the structures of this network need."""
         is_varied = any(layer.source.neuron.arrays for layer in self.layers)
-        uses = {"SEN_PER_NEURON": is_varied, "SEN_CODES_INPUTS": self.network.coding.is_computed}
+        uses = {
+            "SEN_PER_NEURON": is_varied,
+            "SEN_CODES_INPUTS": self.network.coding.is_computed,
+            "SEN_DELAYS": not self.network.is_instant,
+        }
         return [name for name, is_used in uses.items() if is_used or self.shares_kernels]
 
     @property

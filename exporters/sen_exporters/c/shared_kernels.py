@@ -27,6 +27,7 @@ _HEADER = """\
 #define SEN_KERNELS_ID 0x{id}ul
 #define SEN_PER_NEURON
 #define SEN_CODES_INPUTS
+#define SEN_DELAYS
 
 {types}
 /* A network does not link with kernels of another version: they have another name. */

@@ -34,7 +34,7 @@ CHECK_CHECKSUM, CHECK_VALUES, PACK, ON_THE_FLY, ALLOW_NONFINITE = 1, 2, 4, 8, 12
 #: Kernels of a session and their flag; "narrow" is AVX2, and NEON without dot products.
 KERNELS = {"fastest": 0, "reference": 16, "portable": 32, "narrow": 64}
 #: Statuses of sen.h that are defects of the image.
-_IMAGE_STATUSES = range(7, 19)
+_IMAGE_STATUSES = {*range(7, 19), 22}
 _NONFINITE, _NO_STEPS = 20, 21
 _LIBRARY = {"darwin": "libsen.dylib", "win32": "sen.dll"}.get(sys.platform, "libsen.so")
 PIP_LINE = "install a C compiler, then: pip install --force-reinstall --no-deps ./runtime"
@@ -259,7 +259,8 @@ def _content(source: bytes | Path, *, mapped: bool) -> Array:
 def _explain(model: bytes | Path) -> None:
     """Raise the error of the Python reader, which names the file, the section and the neurons, if it finds one."""
     try:
-        reference.expand(image.loads(model) if isinstance(model, bytes) else image.read(model))
+        network = reference.expand(image.loads(model) if isinstance(model, bytes) else image.read(model))
+        reference.initial_state(network, 1)
     except SenError as found:
         raise ImageError(found.message, found.hint) from found
 

@@ -13,6 +13,8 @@ from sen_runtime.ir.checks import Array, check_array, check_choice, is_positive,
 
 #: Longest delay, such that 16 bits contain every delay.
 MAX_DELAY = (1 << 16) - 1
+#: Scaled distances of overflow "wrap" are below this: beyond, float32 has no half steps, and no use is known.
+MAX_WRAPPED = float(1 << 22)
 #: What happens to distances beyond the longest delay: an error, that delay, or the remainder of a ring's slots.
 OVERFLOWS = ("error", "clamp", "wrap")
 
@@ -102,7 +104,7 @@ class SpatialDelay(Delay):
     """Delays from positions; O(n) storage.
 
         k[j, i] = rint(scale * sqrt(|| source[i] - target[j] ||^2 + softening))
-        delay   = shift + k,  min(k, limit) (clamp),  or k modulo (limit + 1) (wrap)
+        delay   = shift + k,  min(k, limit) (clamp),  or k modulo (limit + 1) (wrap, k < MAX_WRAPPED)
 
     All arithmetic is float32 in this order, squares of the coordinates added from the first on, without fused
     operations, so that every processor gives the same delays. `rint` rounds halves to even.
@@ -164,21 +166,22 @@ class SpatialDelay(Delay):
         """See `Delay`.
 
         Raises:
-            NetworkError: a distance is beyond the limit, for overflow "error".
+            NetworkError: a distance is beyond the limit, for overflow "error", or beyond `MAX_WRAPPED` for "wrap".
         """
         self.check_shape(shape)
-        rounded = np.rint(self.distances() * np.float32(self.scale))
-        if self.overflow == "wrap":
-            rounded = np.fmod(rounded, np.float32(self.limit + 1))
-        elif self.overflow == "clamp":
-            rounded = np.minimum(rounded, np.float32(self.limit))
-        elif (longest := float(rounded.max())) > self.limit:
+        with np.errstate(over="ignore"):
+            rounded = np.rint(self.distances() * np.float32(self.scale))
+        limit = {"wrap": MAX_WRAPPED - 1, "clamp": np.inf, "error": self.limit}[self.overflow]
+        if (longest := float(rounded.max())) > limit:
             j, i = np.unravel_index(int(rounded.argmax()), shape)
             raise NetworkError(
                 f"the delay from source neuron {i} to target neuron {j} is {longest:.0f} steps; expected at most "
-                f"{self.limit}",
+                f"{limit:.0f}",
                 hint="train with a shorter wiring length, or clamp",
             )
+        if self.overflow == "wrap":
+            rounded = np.fmod(rounded, np.float32(self.limit + 1))
+        rounded = np.minimum(rounded, np.float32(self.limit))
         steps: Steps = rounded.astype(np.int32) + np.int32(self.shift)
         return steps
 

@@ -166,6 +166,10 @@ class Network:
         is_plain = all(layer.is_instant and not isinstance(layer.neuron, RefractoryLif) for layer in self.layers)
         return is_plain and self.readout_decay == 1
 
+    def gives_spikes(self, index: int) -> bool:
+        """Whether what arrives at a layer are spikes: of the layer before, or of the input coding."""
+        return self.layers[index - 1].neuron.role == "spiking" if index > 0 else self.coding.gives_spikes
+
     @property
     def has_summed_readout(self) -> bool:
         """Whether the readout is one product with a weighted sum of its inputs: a membrane, with one beta for all."""

@@ -54,7 +54,8 @@ extern "C" {
     STATUS(SEN_COINCIDENT, "two neurons are at the same point, or so close that a weight overflows")                   \
     STATUS(SEN_NOT_SPIKING, "the network is not a spiking one")                                                        \
     STATUS(SEN_NONFINITE, "an input is NaN or infinite")                                                               \
-    STATUS(SEN_NO_STEPS, "a readout of int8 membranes has a value after all steps only")
+    STATUS(SEN_NO_STEPS, "a readout of int8 membranes has a value after all steps only")                               \
+    STATUS(SEN_DELAY, "positions give a delay that is longer than its limit, or over 2^22 steps before it wraps")
 
 #define SEN_STATUS_NUMBER(status, text) status,
 typedef enum sen_status { SEN_STATUSES(SEN_STATUS_NUMBER) SEN_STATUS_COUNT } sen_status;

@@ -25,7 +25,7 @@ static sen_status check_header(const uint8_t *bytes, size_t size, unsigned flags
         return SEN_TRUNCATED;
     if (memcmp(head->magic, magic, sizeof magic) != 0)
         return SEN_MAGIC;
-    if (head->version < 1 || head->version > SEN_VERSION_WITH_INT4)
+    if (head->version < 1 || head->version > SEN_VERSION_WITH_DELAYS)
         return SEN_VERSION;
     if (head->header_bytes != sizeof *head || head->sections == 0 || !all_zero(head->reserved, sizeof head->reserved))
         return SEN_HEADER;

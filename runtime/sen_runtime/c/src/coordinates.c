@@ -4,12 +4,12 @@
 
 #ifndef SEN_ISA
 
-/* export: sen_weight, needs sen_value */
+/* export: sen_half_power */
 #include <math.h>
 
 /* base ^ (exponent / 2) for base >= 0: squares for the binary digits of the whole part, square roots for those of the
  * rest. Beyond 2^24 a float has no rest, and the power of any base but 1 is 0 or infinite. */
-static float half_power(float base, float exponent)
+SEN_PRIVATE float sen_half_power(float base, float exponent)
 {
     const float half = exponent / 2.0f;
     uint32_t whole = half < 16777216.0f ? (uint32_t)half : 16777216u;
@@ -31,7 +31,9 @@ static float half_power(float base, float exponent)
     }
     return power;
 }
+/* end */
 
+/* export: sen_weight, needs sen_half_power, sen_value */
 SEN_PRIVATE float sen_weight(const sen_weights *w, uint32_t target, uint32_t source)
 {
     const uint32_t dimensions = w->dimensions;
@@ -47,7 +49,7 @@ SEN_PRIVATE float sen_weight(const sen_weights *w, uint32_t target, uint32_t sou
         return 0;
     if (squared < least)
         squared = least;
-    return w->gain * sen_value(w->mask, w->mask_dtype, source) / half_power(squared, w->exponent);
+    return w->gain * sen_value(w->mask, w->mask_dtype, source) / sen_half_power(squared, w->exponent);
 }
 /* end */
 

@@ -17,42 +17,57 @@ sen_tensor sen_image_tensor(const sen_image *image, uint32_t index)
     return tensor;
 }
 
-/* Operators lie in post-order, one layer's tree after the other: each is used once, and no tree is deeper than
+/* One tree of operators in post-order, from `index` to `last`, with `width` inputs: each is used once, and it is not deeper than
  * SEN_MAX_DEPTH. The stack holds the roots that nothing has used yet. */
+static sen_status check_tree(const sen_image *image, uint32_t index, uint32_t last, uint32_t width)
+{
+    uint32_t roots[SEN_MAX_DEPTH + 1], depths[SEN_MAX_DEPTH + 1], count = 0;
+    if (last >= image->program->operators || last < index)
+        return SEN_LAYER;
+    for (; index <= last; index++) {
+        const sen_operator_record *op = &image->operators[index];
+        uint32_t depth = 1, side;
+        if (op->n_in != width)
+            return SEN_LAYER;
+        if (op->kind == SEN_SUM) {
+            if (count < 2 || op->operands[0] != roots[count - 2] || op->operands[1] != roots[count - 1])
+                return SEN_OPERATOR;
+            for (side = 1; side <= 2; side++) {
+                if (image->operators[roots[count - side]].n_out != op->n_out)
+                    return SEN_OPERATOR;
+                if (depths[count - side] >= depth)
+                    depth = depths[count - side] + 1;
+            }
+            count -= 2;
+        }
+        if (depth > SEN_MAX_DEPTH || count > SEN_MAX_DEPTH)
+            return SEN_OPERATOR;
+        roots[count] = index;
+        depths[count++] = depth;
+    }
+    return count == 1 ? SEN_OK : SEN_OPERATOR;
+}
+
+/* Operators lie one layer's trees after the other: that of its inputs, and that of its recurrent synapses. */
 static sen_status check_order(const sen_image *image)
 {
     const sen_program *program = image->program;
-    uint32_t roots[SEN_MAX_DEPTH + 1], depths[SEN_MAX_DEPTH + 1];
     uint32_t layer, index = 0, width = program->n_in;
     for (layer = 0; layer < program->layers; layer++) {
-        const uint32_t last = image->layers[layer].op;
-        uint32_t count = 0;
-        if (last >= program->operators || last < index)
-            return SEN_LAYER;
-        for (; index <= last; index++) {
-            const sen_operator_record *op = &image->operators[index];
-            uint32_t depth = 1, side;
-            if (op->n_in != width)
-                return SEN_LAYER;
-            if (op->kind == SEN_SUM) {
-                if (count < 2 || op->operands[0] != roots[count - 2] || op->operands[1] != roots[count - 1])
-                    return SEN_OPERATOR;
-                for (side = 1; side <= 2; side++) {
-                    if (image->operators[roots[count - side]].n_out != op->n_out)
-                        return SEN_OPERATOR;
-                    if (depths[count - side] >= depth)
-                        depth = depths[count - side] + 1;
-                }
-                count -= 2;
-            }
-            if (depth > SEN_MAX_DEPTH || count > SEN_MAX_DEPTH)
-                return SEN_OPERATOR;
-            roots[count] = index;
-            depths[count++] = depth;
-        }
-        if (count != 1)
-            return SEN_OPERATOR;
+        const uint32_t last = image->layers[layer].op, recurrent = image->wiring ? image->wiring[layer].recurrent : SEN_NONE;
+        sen_status status = check_tree(image, index, last, width);
+        if (status != SEN_OK)
+            return status;
+        index = last + 1;
         width = image->operators[last].n_out;
+        if (recurrent == SEN_NONE)
+            continue;
+        status = check_tree(image, index, recurrent, width);
+        if (status != SEN_OK)
+            return status;
+        if (image->operators[recurrent].n_out != width)
+            return SEN_LAYER;
+        index = recurrent + 1;
     }
     if (index != program->operators)
         return SEN_OPERATOR;
@@ -94,6 +109,7 @@ static sen_status check_layer(const sen_image *image, uint32_t index)
     const sen_layer_record *layer = &image->layers[index];
     const sen_program *program = image->program;
     const int is_last = index == program->layers - 1;
+    const int is_refractory = image->wiring && layer->neuron == SEN_REFRACTORY_LIF && !image->input_grid;
     if ((layer->bias != SEN_NONE && !is_tensor(image, layer->bias)) || !is_layer_grid(image, layer))
         return SEN_LAYER;
     if (layer->bias != SEN_NONE) {
@@ -103,7 +119,8 @@ static sen_status check_layer(const sen_image *image, uint32_t index)
     }
     if (program->timesteps == 0)
         return layer->neuron <= SEN_RELU && is_zero_from(layer, offsetof(sen_layer_record, beta)) ? SEN_OK : SEN_LAYER;
-    if (layer->neuron != (is_last && program->readout != SEN_SPIKE_COUNT ? SEN_LEAKY_INTEGRATOR : SEN_LIF))
+    if (is_last && program->readout != SEN_SPIKE_COUNT ? layer->neuron != SEN_LEAKY_INTEGRATOR
+                                                       : layer->neuron != SEN_LIF && !is_refractory)
         return SEN_LAYER;
     if (!is_parameter(image, index, image->neurons ? image->neurons[index].beta : SEN_NONE, layer->beta, 0, 1))
         return SEN_LAYER;
@@ -112,7 +129,7 @@ static sen_status check_layer(const sen_image *image, uint32_t index)
     return is_parameter(
                image, index, image->neurons ? image->neurons[index].threshold : SEN_NONE, layer->threshold, 1.40129846e-45f,
                3.40282347e+38f)
-            && layer->reset <= SEN_ZERO_WITHOUT_DELAY
+            && layer->reset <= (is_refractory ? 0 : SEN_ZERO_WITHOUT_DELAY)
         ? SEN_OK
         : SEN_LAYER;
 }
@@ -148,12 +165,18 @@ static sen_status check_scaling(const sen_image *image)
         return SEN_PROGRAM;
     for (index = 0; index < program->layers; index++) {
         const uint32_t neuron = image->layers[index].neuron;
-        if ((neuron != SEN_LIF && image->neurons[index].threshold != SEN_NONE)
+        if ((neuron != SEN_LIF && neuron != SEN_REFRACTORY_LIF && image->neurons[index].threshold != SEN_NONE)
             || (neuron <= SEN_RELU && image->neurons[index].beta != SEN_NONE))
             return SEN_LAYER;
     }
     return is_scaling(image, scaling->input, program->n_in) && is_scaling(image, scaling->output, program->n_out) ? SEN_OK
                                                                                                                  : SEN_PROGRAM;
+}
+
+/* Whether a number is the decay of the weights of steps in the readout. */
+static int is_decay(const sen_program *program, float decay)
+{
+    return decay > 0 && (decay == 1 || (decay < 1 && program->timesteps > 0 && program->readout == SEN_MEAN_MEMBRANE));
 }
 
 static sen_status check_program(sen_image *image)
@@ -162,7 +185,9 @@ static sen_status check_program(sen_image *image)
     const sen_program *program = (const sen_program *)(const void *)(image->bytes + (size_t)row->offset);
     const int has_scaling = version_of(image) >= SEN_VERSION_WITH_SCALINGS;
     const int has_grid = has_scaling || version_of(image) == SEN_VERSION_WITH_GRIDS;
+    const int has_wiring = version_of(image) >= SEN_VERSION_WITH_DELAYS;
     const sen_grid_record *input;
+    const void *end;
     if (row->nbytes < sizeof *program)
         return SEN_PROGRAM;
     if (program->layers == 0 || program->coding > (has_scaling ? SEN_DELTA : SEN_SPIKES) || program->readout > SEN_SPIKE_COUNT)
@@ -173,6 +198,7 @@ static sen_status check_program(sen_image *image)
         != sizeof *program + sizeof *image->layers * (uint64_t)program->layers
             + sizeof *image->operators * (uint64_t)program->operators + (has_grid ? sizeof *input : 0)
             + (has_scaling ? sizeof *image->scaling + sizeof *image->neurons * (uint64_t)program->layers : 0)
+            + (has_wiring ? sizeof *image->wiring * (uint64_t)program->layers + sizeof *image->readout_decay : 0)
             + (program->coding == SEN_DELTA ? sizeof *image->delta : 0))
         return SEN_PROGRAM;
     image->program = program;
@@ -184,8 +210,16 @@ static sen_status check_program(sen_image *image)
     if (has_scaling) {
         image->scaling = (const sen_scaling_record *)(const void *)(input + 1);
         image->neurons = (const sen_neuron_record *)(const void *)(image->scaling + 1);
+        end = image->neurons + program->layers;
+        if (has_wiring) {
+            image->wiring = end;
+            image->readout_decay = end = image->wiring + program->layers;
+            end = image->readout_decay + 1;
+            if (!is_decay(program, *image->readout_decay))
+                return SEN_PROGRAM;
+        }
         if (program->coding == SEN_DELTA) {
-            image->delta = (const float *)(const void *)(image->neurons + program->layers);
+            image->delta = end;
             if (!(*image->delta > 0 && is_finite(*image->delta)))
                 return SEN_PROGRAM;
         }
@@ -249,6 +283,8 @@ sen_status sen_image_open(sen_image *image, const void *bytes, size_t size, unsi
         status = sen_check_operator(image, &image->operators[index]);
     for (index = 0; status == SEN_OK && index < image->program->layers; index++)
         status = check_layer(image, index);
+    for (index = 0; status == SEN_OK && image->wiring && index < image->program->layers; index++)
+        status = sen_check_wiring(image, index);
     if (status == SEN_OK && flags & SEN_CHECK_VALUES)
         status = check_values(image);
     return status;

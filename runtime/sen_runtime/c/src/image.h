@@ -45,4 +45,7 @@ static inline int is_grid(float scale, float zero_point)
 /* operators.c: every rule of an operator but its place in the program. */
 sen_status sen_check_operator(const sen_image *image, const sen_operator_record *op);
 
+/* image_wiring.c: every rule of the wiring of a layer but the place of its operators. */
+sen_status sen_check_wiring(const sen_image *image, uint32_t index);
+
 #endif

@@ -20,6 +20,9 @@ static inline uint32_t sen_width(uint32_t dtype)
     return dtype < sizeof bytes ? bytes[dtype] : 0;
 }
 
+/* The image's word for neurons with SEN_RESET_REFRACTORY. */
+enum { SEN_REFRACTORY_LIF = 4 };
+
 /* The image's word for a reset to zero in the step of the spike, which computes the same as SEN_RESET_ZERO. */
 enum { SEN_ZERO_WITHOUT_DELAY = 3 };
 
@@ -35,11 +38,13 @@ typedef struct sen_tensor {
 /* Records of an image as they lie in it, little-endian and aligned: docs/reference/sen-image.md. */
 enum { KIND_PROGRAM = 1, KIND_METADATA = 2, KIND_TENSOR = 3 };
 
-/* Versions of images with int8 activations, with sparse matrices by source, with scalings, and with int4 weights. */
+/* Versions of images with int8 activations, with sparse matrices by source, with scalings, with int4 weights, and with delays,
+ * recurrent synapses, synaptic currents or refractory neurons. */
 #define SEN_VERSION_WITH_GRIDS 2
 #define SEN_VERSION_WITH_SOURCES 3
 #define SEN_VERSION_WITH_SCALINGS 4
 #define SEN_VERSION_WITH_INT4 5
+#define SEN_VERSION_WITH_DELAYS 6
 
 /* Order of the blocks of a sparse matrix in an image. */
 enum { SEN_BY_ROW, SEN_BY_SOURCE };
@@ -94,6 +99,24 @@ typedef struct sen_neuron_record {
     uint32_t beta, threshold;
 } sen_neuron_record;
 
+/* A delay. Sections by kind: those of each synapse [n_out, n_in]; source and target positions. */
+enum { SEN_NO_DELAY, SEN_CONSTANT_DELAY, SEN_STORED_DELAY, SEN_SPATIAL_DELAY };
+enum { SEN_OVERFLOW_ERROR, SEN_OVERFLOW_CLAMP, SEN_OVERFLOW_WRAP };
+#define SEN_MAX_DELAY 65535u
+typedef struct sen_delay_record {
+    uint32_t kind, value, tensors[2];
+    float scale, softening;
+    uint32_t limit, overflow, shift;
+} sen_delay_record;
+
+/* Wiring of a layer: decay of the synaptic current; recurrent operator or SEN_NONE; delays of its weights, and of the recurrent
+ * ones. */
+typedef struct sen_wiring_record {
+    float synapse;
+    uint32_t recurrent;
+    sen_delay_record delays[2];
+} sen_wiring_record;
+
 /* An operator. Sections of tensors by kind: Coordinates source, target, mask; Dense w, scale; Sparse values, columns,
  * row_starts, scale, or by source rows and starts of columns; LowRank left, right, their scales; Int4 weights, steps, scale. */
 typedef struct sen_operator_record {
@@ -106,7 +129,7 @@ typedef struct sen_operator_record {
 typedef char records_have_no_padding
     [sizeof(image_header) == 64 && sizeof(section_row) == 48 && sizeof(sen_program) == 32 && sizeof(sen_layer_record) == 32
              && sizeof(sen_operator_record) == 64 && sizeof(sen_grid_record) == 8
-             && sizeof(sen_scaling_record) == 16 && sizeof(sen_neuron_record) == 8
+             && sizeof(sen_scaling_record) == 16 && sizeof(sen_neuron_record) == 8 && sizeof(sen_wiring_record) == 80
          ? 1
          : -1];
 
@@ -136,8 +159,18 @@ typedef struct sen_image {
     const sen_grid_record *input_grid; /* null without int8 activations */
     const sen_scaling_record *scaling; /* null before version 4, as `neurons` */
     const sen_neuron_record *neurons;
-    const float *delta; /* null without SEN_DELTA */
+    const sen_wiring_record *wiring; /* null before version 6, as the decay of the weights of steps in the readout */
+    const float *readout_decay;
+    const float *delta;              /* null without SEN_DELTA */
 } sen_image;
+
+/* The wiring of a layer, or null for none: without delays, recurrent synapses and synaptic current. */
+static inline const sen_wiring_record *sen_wiring_of(const sen_image *image, uint32_t layer)
+{
+    const sen_wiring_record *wiring = image->wiring ? &image->wiring[layer] : NULL;
+    return wiring && (wiring->synapse > 0 || wiring->recurrent != SEN_NONE || wiring->delays[0].kind != SEN_NO_DELAY) ? wiring
+                                                                                                                     : NULL;
+}
 
 /* Whether inputs are sequences; whether what arrives at the first layer are spikes. */
 static inline int sen_has_steps(const sen_program *program)
@@ -267,6 +300,13 @@ static inline uint32_t sen_larger(uint32_t a, uint32_t b)
  * operands in the order of multiplication: two of a low-rank one, else one. */
 const void *sen_keep(sen_loader *loader, const sen_tensor *tensor);
 sen_status sen_place_operator(sen_loader *loader, const sen_operator_record *record, int meets_spikes, sen_weights *w);
+
+/* The matrices of an operator as the image stores them, without a product; one weight of a dense one, or of positions. */
+void sen_set_operator(const sen_image *image, const sen_operator_record *record, sen_weights *w);
+float sen_weight_at(const sen_weights *w, uint32_t row, uint32_t column);
+
+/* wiring.c: the wiring of a layer, whose operators end before and with `root`; what leaves the layer before are spikes or not. */
+sen_status sen_place_wiring(sen_loader *loader, uint32_t index, uint32_t first_operator, int meets_spikes, sen_layer *layer);
 
 /* load.c: offset of `count` more floats of `work`, at a multiple of SEN_ALIGNMENT. */
 uint32_t sen_take_floats(sen_loader *loader, uint64_t count);

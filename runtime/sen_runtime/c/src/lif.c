@@ -9,6 +9,10 @@ static inline float membrane_after(const sen_lif *neuron, float before, float cu
     const int fired = before > neuron->threshold;
     if (neuron->reset == SEN_RESET_ZERO)
         return (fired ? 0.0f : neuron->beta * before) + current;
+#ifdef SEN_DELAYS
+    if (neuron->reset == SEN_RESET_REFRACTORY)
+        return fired ? 0.0f : neuron->beta * before + current;
+#endif
     if (neuron->reset == SEN_RESET_BEFORE_DECAY)
         return neuron->beta * (before - (fired ? neuron->threshold : 0.0f)) + current;
     return (neuron->beta * before + current) - (fired ? neuron->threshold : 0.0f);
@@ -83,6 +87,10 @@ static inline __attribute__((always_inline)) float32x4_t next_membrane(
         const uint32x4_t decayed = vreinterpretq_u32_f32(vmulq_f32(before, beta));
         return vaddq_f32(vreinterpretq_f32_u32(vbicq_u32(decayed, vcgtq_f32(before, threshold))), current);
     }
+    if (reset == SEN_RESET_REFRACTORY) {
+        const uint32x4_t after = vreinterpretq_u32_f32(vaddq_f32(vmulq_f32(before, beta), current));
+        return vreinterpretq_f32_u32(vbicq_u32(after, vcgtq_f32(before, threshold)));
+    }
     if (reset == SEN_RESET_BEFORE_DECAY)
         return vaddq_f32(vmulq_f32(vfmsq_f32(before, fired, threshold), beta), current);
     return vfmsq_f32(vaddq_f32(vmulq_f32(before, beta), current), fired, threshold);
@@ -130,6 +138,8 @@ static inline __attribute__((always_inline)) part next_membrane(
     const part zero = {0}, threshold = zero + neuron->threshold;
     if (reset == SEN_RESET_ZERO)
         return where(~fired, before * neuron->beta) + current;
+    if (reset == SEN_RESET_REFRACTORY)
+        return where(~fired, before * neuron->beta + current);
     if (reset == SEN_RESET_BEFORE_DECAY)
         return (before - where(fired, threshold)) * neuron->beta + current;
     return (before * neuron->beta + current) - where(fired, threshold);

@@ -75,30 +75,37 @@ static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first
     const int is_spiking = program->timesteps > 0;
     const sen_neuron_record *each = loader->image->neurons ? &loader->image->neurons[index] : NULL;
     const int is_varied = each && (each->beta != SEN_NONE || each->threshold != SEN_NONE);
-    const int is_stepped = record->neuron == SEN_LIF || is_varied; /* else its weights are multiplied once */
-    const int meets_spikes = is_stepped && (index > 0 || sen_arrives_as_spikes(program));
+    const sen_wiring_record *wiring = sen_wiring_of(loader->image, index);
+    const int is_lif = record->neuron == SEN_LIF || record->neuron == SEN_REFRACTORY_LIF;
+    const int is_stepped = is_lif || is_varied; /* else its weights are multiplied once */
+    const int arrives_as_spikes = index > 0 || sen_arrives_as_spikes(program), meets_spikes = is_stepped && arrives_as_spikes;
     const sen_tensor bias = sen_image_tensor(loader->image, record->bias);
     sen_layer layer;
     sen_status status;
     memset(&layer, 0, sizeof layer);
-    status = place_terms(loader, first_operator, record, meets_spikes, &layer);
+    if (wiring)
+        status = sen_place_wiring(loader, index, first_operator, arrives_as_spikes, &layer);
+    else
+        status = place_terms(loader, first_operator, record, meets_spikes, &layer);
     if (status != SEN_OK)
         return status;
     layer.bias = sen_keep(loader, &bias);
     layer.bias_dtype = bias.dtype;
-    layer.neuron = record->neuron;
+    layer.neuron = is_lif ? SEN_LIF : record->neuron;
     layer.lif.beta = record->beta;
     layer.lif.threshold = record->threshold;
     if (is_varied) {
         layer.lif.betas = place_parameter(loader, each->beta, record->beta, layer.n_out);
         layer.lif.thresholds = place_parameter(loader, each->threshold, record->threshold, layer.n_out);
     }
-    layer.lif.reset = record->reset == SEN_ZERO_WITHOUT_DELAY ? SEN_RESET_ZERO : record->reset;
+    layer.lif.reset = record->neuron == SEN_REFRACTORY_LIF    ? SEN_RESET_REFRACTORY
+        : record->reset == SEN_ZERO_WITHOUT_DELAY ? SEN_RESET_ZERO
+                                                  : record->reset;
     if (is_spiking || index < program->layers - 1) /* a perceptron's last layer writes to `y` */
         layer.out = sen_take_floats(loader, layer.n_out);
     if (is_spiking)
         layer.current = sen_take_floats(loader, layer.n_out);
-    if (is_spiking && record->neuron == SEN_LIF)
+    if (is_spiking && is_lif)
         layer.membrane = sen_take_floats(loader, layer.n_out);
     if (is_spiking && record->neuron == SEN_LEAKY_INTEGRATOR)
         layer.total = sen_take_floats(loader, layer.n_in);
@@ -107,22 +114,19 @@ static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first
     return SEN_OK;
 }
 
-/* What a current of 1 in step t adds to the readout: it decays by beta from step to step. */
-static void set_factors(float *factors, const sen_program *program, float beta)
+/* What a current of 1 in step t adds to the readout: it decays by beta from step to step, and so do the weights of the steps. */
+static void set_factors(float *factors, const sen_program *program, float beta, float readout_decay)
 {
     const uint32_t steps = program->timesteps;
     float factor = 0, decay = 1;
     uint32_t t;
-    for (t = steps; t-- > 0;) {
-        if (program->readout == SEN_SPIKE_COUNT) {
-            factors[t] = 1;
-        } else if (program->readout == SEN_LAST_MEMBRANE) {
-            factors[t] = decay;
-            decay *= beta;
-        } else {
-            factor = beta * factor + 1;
-            factors[t] = factor / (float)steps;
-        }
+    for (t = 0; t < steps; t++) {
+        factors[t] = program->readout == SEN_MEAN_MEMBRANE ? decay : 1;
+        decay *= readout_decay;
+    }
+    for (decay = 1; t-- > 0 && program->readout != SEN_SPIKE_COUNT; decay *= beta) {
+        factor = readout_decay * beta * factor + 1;
+        factors[t] = program->readout == SEN_LAST_MEMBRANE ? decay : factors[t] * factor / (float)steps;
     }
 }
 
@@ -251,6 +255,8 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
         if (status != SEN_OK)
             return status;
         first_operator = loader->image->layers[index].op + 1;
+        if (loader->image->wiring && loader->image->wiring[index].recurrent != SEN_NONE)
+            first_operator = loader->image->wiring[index].recurrent + 1;
     }
     inner = sen_take_floats(loader, loader->inner);
     quantized = sen_take_floats(loader, SEN_QUANTIZED_BYTES((uint64_t)loader->quantized) / sizeof(float));
@@ -264,6 +270,7 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
         return SEN_TOO_LARGE;
     if (arena->base) {
         const uint32_t has_steps = (uint32_t)sen_has_steps(program), n_in = sen_features(program);
+        const float decay = loader->image->readout_decay ? *loader->image->readout_decay : 1;
         const sen_network network = {
             &loader->isa->kernels, layers,         program->layers, program->timesteps, has_steps,
             program->readout,      n_in,           program->n_out,  factors,            inner,
@@ -271,8 +278,8 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
             program->coding == SEN_RATE    ? sen_code_rate
             : program->coding == SEN_DELTA ? sen_code_delta
                                            : NULL,
-            loader->image->delta ? *loader->image->delta : 0, coded, state};
-        set_factors(factors, program, loader->image->layers[index - 1].beta);
+            loader->image->delta ? *loader->image->delta : 0, coded, state, decay};
+        set_factors(factors, program, loader->image->layers[index - 1].beta, decay);
         model->network = network;
         model->integer = NULL;
         model->is_finite = loader->flags & SEN_ALLOW_NONFINITE ? NULL : loader->isa->is_finite;

@@ -5,11 +5,12 @@
 #ifndef SEN_NETWORK_H
 #define SEN_NETWORK_H
 
-/* Exported C has these only where its network has parameters of single neurons, or computes spikes from inputs; SEN_PLAIN is
- * for measurements without them. */
+/* Exported C has these only where its network has parameters of single neurons, computes spikes from inputs, or has delays,
+ * recurrent synapses, synaptic currents or refractory neurons; SEN_PLAIN is for measurements without them. */
 #ifndef SEN_PLAIN
 #define SEN_PER_NEURON
 #define SEN_CODES_INPUTS
+#define SEN_DELAYS
 #endif
 
 /* export: flash_types */
@@ -33,8 +34,9 @@
 
 enum { SEN_FLOAT32 = 1, SEN_FLOAT16 = 2, SEN_INT8 = 3, SEN_INT32 = 4, SEN_UINT16 = 5, SEN_UINT8 = 6 };
 enum { SEN_IDENTITY, SEN_RELU, SEN_LIF, SEN_LEAKY_INTEGRATOR };
-/* Reset by a spike: subtract the threshold after the next decay, set the membrane to 0, subtract before the decay. */
-enum { SEN_RESET_SUBTRACT, SEN_RESET_ZERO, SEN_RESET_BEFORE_DECAY };
+/* Reset by a spike: subtract the threshold after the next decay, set the membrane to 0, subtract before the decay, hold the
+ * membrane at 0 for the next step. */
+enum { SEN_RESET_SUBTRACT, SEN_RESET_ZERO, SEN_RESET_BEFORE_DECAY, SEN_RESET_REFRACTORY };
 enum { SEN_MEAN_MEMBRANE, SEN_LAST_MEMBRANE, SEN_SPIKE_COUNT };
 
 /* Forms of the input that a product reads besides the values. */
@@ -115,6 +117,9 @@ typedef struct sen_layer {
     uint32_t current;  /* [n_out] of a spiking layer: W x + b */
     uint32_t membrane; /* [n_out] of Lif neurons */
     uint32_t total;    /* [n_in] of a leaky integrator: weighted sum of its inputs over the steps */
+#ifdef SEN_DELAYS
+    const struct sen_wiring *wiring; /* instead of terms, or null */
+#endif
 } sen_layer;
 
 /* Quantizes x [n] in the form that `uses` of the input says; sets `quantized`, `scale` and `sum`. */
@@ -152,6 +157,9 @@ typedef struct sen_network {
     float delta;
     uint32_t coded, state; /* offsets of its result, and of its state [n_in + 1], 0 before the first step */
 #endif
+#ifdef SEN_DELAYS
+    float readout_decay; /* factor from the weight of a step in the mean of the membranes to that of the next */
+#endif
 } sen_network;
 
 /* Small functions that kernels share; not every kernel uses all of them. */
@@ -186,6 +194,54 @@ SEN_INLINE float sen_finish(const float *addend, int is_relu, uint32_t row, floa
     const float y = addend ? addend[row] + sum : sum;
     return is_relu && !(y > 0) ? 0.0f : y;
 }
+/* end */
+
+/* export: delay_types, needs types */
+typedef struct sen_connection sen_connection;
+typedef struct sen_wiring sen_wiring;
+
+/* Adds what leaves source `i`, with the value `x`, to the ring; `lines` is that of the current step. */
+typedef void sen_propagator(const sen_connection *c, uint32_t i, float x, const SEN_FLASH uint32_t *lines, void *ring);
+/* Moves a slot [n] to `current`, with the scales of sums of integers; the slot is 0 then. */
+typedef void sen_arrival(const sen_wiring *wiring, uint32_t n, void *slot, float *current);
+
+/* Delays from positions: k = rint(scale sqrt(|source - target|^2 + softening)), at most `limit` or modulo `modulus`, plus `shift`. */
+typedef struct sen_spatial {
+    const SEN_FLASH float *source, *target; /* [n_in, dimensions], [n_out, dimensions] */
+    uint32_t dimensions;
+    float scale, softening;
+    uint32_t limit;   /* UINT32_MAX: no delay is longer */
+    uint32_t modulus; /* 0: longer delays are clamped */
+    int32_t shift;
+    const SEN_FLASH void *mask; /* [n_in]; of weights from the same positions, as the rest */
+    uint32_t mask_dtype;
+    float gain, exponent, min_distance, max_distance;
+} sen_spatial;
+
+/* Synapses with delays, in the storage that `propagate` reads, those of a source next to each other. A delay is the number of steps
+ * from the one in which the ring is read next to that of the arrival. */
+struct sen_connection {
+    sen_propagator *propagate;
+    uint32_t n_in, n_out;
+    const SEN_FLASH void *weights; /* [n_in, n_out] or null */
+    const SEN_FLASH void *delays;  /* [n_in, n_out] or null */
+    uint32_t delay;                /* of all synapses, where there are neither delays nor positions */
+    const sen_spatial *spatial;    /* or null */
+};
+
+/* What arrives at a layer: a ring of future currents [slots, n_out], and the synaptic current. */
+struct sen_wiring {
+    const sen_connection *input, *recurrent; /* `recurrent` may be null */
+    uint32_t slots, sum_bytes;       /* of an element of the ring: float32, or sums of integers */
+    const SEN_FLASH uint32_t *lines; /* [2 slots] first element of each slot, twice over */
+    sen_arrival *arrive;
+    const SEN_FLASH float *scale; /* of sums of integers; else null */
+    uint32_t scale_step;          /* 1: one scale for each neuron, 0: one for all */
+    float synapse;                /* decay of the synaptic current per step */
+    uint32_t ring;                /* offset into `work`, as the next two */
+    uint32_t synaptic;            /* synaptic current [n_out], where `synapse` > 0 */
+    uint32_t now;                 /* number of the slot of the current step */
+};
 /* end */
 
 /* export: sen_fused */
@@ -358,6 +414,9 @@ extern const sen_bit_table sen_set_bits;
 /* convert.c: value `index` of float32, float16 or int8 data, without its scale. */
 float sen_value(const void *data, uint32_t dtype, size_t index);
 
+/* coordinates.c: base ^ (exponent / 2) for base >= 0. */
+float sen_half_power(float base, float exponent);
+
 /* coordinates.c: weight of one synapse; not finite where two neurons coincide. A synapse as long as max_distance, within
  * rounding in float32, may count or not. */
 float sen_weight(const sen_weights *w, uint32_t target, uint32_t source);
@@ -379,6 +438,22 @@ sen_multiply sen_dense_int8;     /* int8.c */
 sen_multiply sen_sparse_f32;     /* sparse.c: single weights, uint16 columns */
 sen_multiply sen_sparse_int8, sen_sparse_1x4_int8; /* sparse_int8.c: single weights, blocks of 1x4; uint16 columns */
 sen_multiply sen_stream_int8, sen_stream4_int8; /* streams.c: the same, in the order in which they are read */
+
+/* delays.c: the current of a layer with wiring, in `work`, from its input and its last spikes; clears the ring and the synaptic
+ * current. */
+void sen_deliver(const sen_network *network, float *work, const sen_layer *layer, const float *x);
+void sen_reset_wiring(const sen_layer *layer, float *work);
+
+/* Additions to a ring by types of weights, sums and delays: a constant, tables, positions; weights of the same positions. */
+sen_propagator sen_propagate_f32, sen_propagate_f32_u8, sen_propagate_f32_u16, sen_propagate_f32_positions, sen_propagate_coordinates;
+sen_propagator sen_propagate_i32, sen_propagate_i32_u8, sen_propagate_i32_u16, sen_propagate_i32_positions;
+sen_propagator sen_propagate_i16, sen_propagate_i16_u8, sen_propagate_i16_u16, sen_propagate_i16_positions; /* of exported C */
+sen_arrival sen_arrive_f32, sen_arrive_i32, sen_arrive_i16;
+
+/* The delay of a synapse before its shift, in steps; `scaled` is it before rounding and overflow, which `modulus` takes below
+ * SEN_MAX_STEPS. */
+#define SEN_MAX_STEPS 4194304.0f
+uint32_t sen_steps(const sen_spatial *p, uint32_t i, uint32_t j, float *scaled);
 
 sen_quantizer sen_quantize;
 sen_nonzero_finder sen_nonzero;

@@ -28,7 +28,7 @@ int8_t sen_int8_at(const sen_weights *w, uint32_t row, uint32_t column)
     return ((const int8_t *)w->values)[(size_t)row * w->columns + column];
 }
 
-static float weight_at(const sen_weights *w, uint32_t row, uint32_t column)
+float sen_weight_at(const sen_weights *w, uint32_t row, uint32_t column)
 {
     if (row >= w->rows)
         return 0;
@@ -55,7 +55,7 @@ sen_status sen_to_panels(sen_loader *loader, sen_weights *w)
         const uint32_t width = sen_panel_width(w->rows, first);
         for (j = 0; j < w->columns; j++)
             for (i = first; i < first + width; i++)
-                *to++ = weight_at(w, i, j);
+                *to++ = sen_weight_at(w, i, j);
     }
     if (panels && !loader->isa->is_finite(panels, (size_t)count)) /* infinite, or 0 / 0 */
         return w->target ? SEN_COINCIDENT : SEN_VALUES;

@@ -31,6 +31,48 @@ static void set_matrix(sen_weights *w, const sen_tensor *data, const sen_tensor 
     w->scale_step = scale->data && scale->shape[0] > 1;
 }
 
+static void set_coordinates(const sen_operator_record *record, const sen_tensor *tensors, sen_weights *w)
+{
+    memset(w, 0, sizeof *w);
+    w->rows = record->n_out;
+    w->columns = record->n_in;
+    w->dtype = tensors[0].dtype;
+    w->values = tensors[0].data;
+    w->target = tensors[1].data;
+    w->mask = tensors[2].data;
+    w->target_dtype = tensors[1].dtype;
+    w->mask_dtype = tensors[2].dtype;
+    w->dimensions = tensors[0].shape[1];
+    w->gain = record->scalars[0];
+    w->exponent = record->scalars[1];
+    w->min_distance = record->scalars[2];
+    w->max_distance = record->scalars[3];
+}
+
+void sen_set_operator(const sen_image *image, const sen_operator_record *record, sen_weights *w)
+{
+    sen_tensor tensors[4];
+    uint32_t i;
+    for (i = 0; i < 4; i++)
+        tensors[i] = sen_image_tensor(image, record->tensors[i]);
+    if (record->kind == SEN_COORDINATES) {
+        set_coordinates(record, tensors, w);
+    } else if (record->kind == SEN_SPARSE) {
+        set_matrix(w, &tensors[0], &tensors[3], record->n_out, record->n_in);
+        w->indices = tensors[1].data;
+        w->index_dtype = tensors[1].dtype;
+        w->starts = tensors[2].data;
+        w->block_rows = record->block[0];
+        w->block_columns = record->block[1];
+    } else if (record->kind == SEN_LOW_RANK) {
+        set_matrix(&w[0], &tensors[1], &tensors[3], tensors[1].shape[0], record->n_in);
+        set_matrix(&w[1], &tensors[0], &tensors[2], record->n_out, tensors[1].shape[0]);
+    } else {
+        set_matrix(w, &tensors[0], &tensors[record->kind == SEN_INT4 ? 2 : 1], record->n_out, record->n_in);
+        w->indices = record->kind == SEN_INT4 ? tensors[1].data : NULL;
+    }
+}
+
 /* int4 weights as int8 in the arena, row by row. */
 static void widen(sen_loader *loader, sen_weights *w)
 {
@@ -170,12 +212,6 @@ static void place_sparse(
     const int has_row_kernel = is_by_row && values->dtype == SEN_FLOAT32 && record->block[0] == 8 && record->block[1] == 1;
     sen_multiply *by_source;
     sen_weights blocks;
-    set_matrix(w, values, scale, record->n_out, record->n_in);
-    w->indices = indices->data;
-    w->index_dtype = indices->dtype;
-    w->starts = starts->data;
-    w->block_rows = record->block[0];
-    w->block_columns = record->block[1];
     w->uses = is_int8 ? SEN_USES_INT8 : 0;
     blocks = *w;
     by_source = is_packed || !is_by_row ? source_kernel(loader, w, values->shape[0], meets_spikes) : NULL;
@@ -201,23 +237,9 @@ static void place_sparse(
         keep_by_row(loader, &blocks, tensors, !by_source, w);
 }
 
-static sen_status place_coordinates(
-    sen_loader *loader, const sen_operator_record *record, const sen_tensor *tensors, sen_weights *w)
+/* Chooses the product of weights from positions. */
+static sen_status place_coordinates(sen_loader *loader, const sen_tensor *tensors, sen_weights *w)
 {
-    memset(w, 0, sizeof *w);
-    w->rows = record->n_out;
-    w->columns = record->n_in;
-    w->dtype = tensors[0].dtype;
-    w->values = tensors[0].data;
-    w->target = tensors[1].data;
-    w->mask = tensors[2].data;
-    w->target_dtype = tensors[1].dtype;
-    w->mask_dtype = tensors[2].dtype;
-    w->dimensions = tensors[0].shape[1];
-    w->gain = record->scalars[0];
-    w->exponent = record->scalars[1];
-    w->min_distance = record->scalars[2];
-    w->max_distance = record->scalars[3];
     if (!(loader->flags & SEN_ON_THE_FLY))
         return sen_to_panels(loader, w);
     w->multiply = sen_coordinates;
@@ -239,23 +261,19 @@ sen_status sen_place_operator(
     uint32_t i;
     for (i = 0; i < 4; i++)
         tensors[i] = sen_image_tensor(loader->image, record->tensors[i]);
+    sen_set_operator(loader->image, record, w);
     switch (record->kind) {
     case SEN_COORDINATES:
-        return place_coordinates(loader, record, tensors, w);
+        return place_coordinates(loader, tensors, w);
     case SEN_DENSE:
-        set_matrix(w, &tensors[0], &tensors[1], record->n_out, record->n_in);
         return place_dense(loader, &tensors[0], &tensors[1], meets_spikes, w);
     case SEN_INT4:
-        set_matrix(w, &tensors[0], &tensors[2], record->n_out, record->n_in);
-        w->indices = tensors[1].data;
         return place_dense(loader, &tensors[0], &tensors[2], meets_spikes, w);
     case SEN_SPARSE:
         place_sparse(loader, record, tensors, meets_spikes, w);
         return SEN_OK;
     default:
         loader->inner = sen_larger(loader->inner, tensors[1].shape[0]);
-        set_matrix(&w[0], &tensors[1], &tensors[3], tensors[1].shape[0], record->n_in);
-        set_matrix(&w[1], &tensors[0], &tensors[2], record->n_out, tensors[1].shape[0]);
         status = place_dense(loader, &tensors[1], &tensors[3], meets_spikes, &w[0]);
         if (status == SEN_OK) {
             status = place_dense(loader, &tensors[0], &tensors[2], 0, &w[1]);

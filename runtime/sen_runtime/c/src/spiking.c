@@ -6,6 +6,12 @@
 static void charge(const sen_network *network, float *work, const sen_layer *layer, const float *x)
 {
     float *current = work + layer->current;
+#ifdef SEN_DELAYS
+    if (layer->wiring) {
+        sen_deliver(network, work, layer, x);
+        return;
+    }
+#endif
     apply(network, work, layer, x, bias_of(layer, 1.0f, current), 0, current);
 }
 
@@ -18,6 +24,10 @@ SEN_PRIVATE void sen_network_reset(const sen_network *network, float *work)
             memset(work + layer->membrane, 0, layer->n_out * sizeof(float));
         else
             memset(work + layer->out, 0, layer->n_out * sizeof(float));
+#ifdef SEN_DELAYS
+        if (layer->wiring)
+            sen_reset_wiring(layer, work);
+#endif
     }
 #ifdef SEN_CODES_INPUTS
     if (network->code != NULL)
@@ -37,11 +47,15 @@ static const float *arriving(const sen_network *network, float *work, const floa
     return x;
 }
 
-/* Whether it is the same in all steps. */
+/* Whether the current of the first layer is the same in all steps. */
 static int is_constant(const sen_network *network)
 {
 #ifdef SEN_CODES_INPUTS
     if (network->code != NULL)
+        return 0;
+#endif
+#ifdef SEN_DELAYS
+    if (network->layers->wiring)
         return 0;
 #endif
     return !network->is_spike_train;
@@ -56,6 +70,16 @@ static int is_varied(const sen_layer *layer)
     (void)layer;
     return 0;
 #endif
+}
+
+/* Whether a leaky integrator is advanced in each step, because its neurons differ or it has wiring. */
+SEN_INLINE int is_stepped(const sen_layer *layer)
+{
+#ifdef SEN_DELAYS
+    if (layer->wiring)
+        return 1;
+#endif
+    return is_varied(layer);
 }
 
 static void integrate(const sen_network *network, float *work, const sen_layer *layer)
@@ -144,11 +168,11 @@ static void run_steps(const sen_network *network, float *work, const float *x, u
     }
 }
 
-#ifdef SEN_PER_NEURON
-/* The readout y [n_out], step by step, of a leaky integrator whose neurons differ. */
+#if defined(SEN_PER_NEURON) || defined(SEN_DELAYS)
+/* The readout y [n_out], step by step. */
 static void read_steps(const sen_network *network, float *work, const float *x, float *y)
 {
-    const float share = network->readout == SEN_LAST_MEMBRANE ? 1.0f : 1.0f / (float)network->timesteps;
+    float share = network->readout == SEN_LAST_MEMBRANE ? 1.0f : 1.0f / (float)network->timesteps;
     uint32_t t, i;
     memset(y, 0, network->n_out * sizeof(float));
     for (t = 0; t < network->timesteps; t++) {
@@ -156,6 +180,9 @@ static void read_steps(const sen_network *network, float *work, const float *x, 
         const float *out = leak(network, work, advance(network, work, in, is_constant(network)));
         for (i = 0; i < network->n_out; i++)
             y[i] = network->readout == SEN_LAST_MEMBRANE ? out[i] : y[i] + share * out[i];
+#ifdef SEN_DELAYS
+        share *= network->readout_decay;
+#endif
     }
 }
 #endif
@@ -180,8 +207,8 @@ SEN_PRIVATE void sen_spiking_run(const sen_network *network, float *work, const 
         run_steps(network, work, x, network->n_out, y);
         return;
     }
-#ifdef SEN_PER_NEURON
-    if (is_varied(last)) {
+#if defined(SEN_PER_NEURON) || defined(SEN_DELAYS)
+    if (is_stepped(last)) {
         read_steps(network, work, x, y);
         return;
     }
@@ -199,7 +226,7 @@ int sen_charges_once(const sen_network *network)
 
 int sen_sums_inputs(const sen_network *network)
 {
-    return network->readout != SEN_SPIKE_COUNT && !is_varied(&network->layers[network->layer_count - 1]);
+    return network->readout != SEN_SPIKE_COUNT && !is_stepped(&network->layers[network->layer_count - 1]);
 }
 
 float sen_factor_sum(const sen_network *network)
@@ -210,8 +237,8 @@ float sen_factor_sum(const sen_network *network)
 void sen_spiking_steps(const sen_network *network, float *work, const float *x, float *y)
 {
     const sen_layer *last = &network->layers[network->layer_count - 1];
-#ifdef SEN_PER_NEURON
-    if (network->readout != SEN_SPIKE_COUNT && is_varied(last)) {
+#if defined(SEN_PER_NEURON) || defined(SEN_DELAYS)
+    if (network->readout != SEN_SPIKE_COUNT && is_stepped(last)) {
         read_steps(network, work, x, y);
         return;
     }
@@ -266,8 +293,8 @@ void sen_spiking_profile(const sen_network *network, float *work, const float *x
         profile_steps(network, work, x, network->n_out, readout + 1, y, laps);
         return;
     }
-#ifdef SEN_PER_NEURON
-    if (is_varied(last)) { /* its products are among the steps */
+#if defined(SEN_PER_NEURON) || defined(SEN_DELAYS)
+    if (is_stepped(last)) { /* its products are among the steps */
         read_steps(network, work, x, y);
         sen_lap(laps, readout);
         return;

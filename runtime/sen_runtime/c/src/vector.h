@@ -353,6 +353,7 @@ static inline void sen_finish_sixteen(
 #define SEN_BY_RESET(function, neuron, ...)                                                                                \
     ((neuron)->reset == SEN_RESET_ZERO           ? function(neuron, SEN_RESET_ZERO, __VA_ARGS__)                           \
      : (neuron)->reset == SEN_RESET_BEFORE_DECAY ? function(neuron, SEN_RESET_BEFORE_DECAY, __VA_ARGS__)                   \
+     : (neuron)->reset == SEN_RESET_REFRACTORY   ? function(neuron, SEN_RESET_REFRACTORY, __VA_ARGS__)                     \
                                                  : function(neuron, SEN_RESET_SUBTRACT, __VA_ARGS__))
 
 #endif
