@@ -20,13 +20,18 @@ from sen_runtime.untrusted import quote
 ModelPath = Annotated[
     Path,
     typer.Argument(
-        help="Checkpoint (.pt, .safetensors), image (.sen), NIR graph (.nir), SpSNN (.npz), or folder to share.",
+        help="Checkpoint (.pt, .safetensors), image (.sen), NIR graph (.nir), SpSNN (.npz), folder of Space as Time, "
+        "or folder to share.",
         metavar="MODEL",
     ),
 ]
 MapPath = Annotated[
     Path | None,
-    typer.Option("--map", help="TOML map of a foreign state dict, NIR graph or SpSNN (or spsnn).", metavar="FILE"),
+    typer.Option(
+        "--map",
+        help="TOML map of a foreign state dict, NIR graph, SpSNN or Space as Time; or spsnn, space-as-time.",
+        metavar="FILE",
+    ),
 ]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]

@@ -64,7 +64,7 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
         OutputError: a file exists and `force` is False, or is the model, or cannot be written.
     """
     if request.name is None:
-        request = replace(request, name=Path(model.name).stem)
+        request = replace(request, name=model.stem)
     exporters, unusable = _select_exporters(request)
     common = {"name": request.name, "batch_size": request.batch_size, "snn": request.snn}
     options = build_options(exporters, common, request.options)

@@ -25,7 +25,8 @@ from sen_edge.schema import (
 
 COMPRESSION, QUANTIZATION = "Compression (others: sen-edge compress)", "Quantization"
 MapPath = Annotated[
-    Path | None, Option("TOML map of a foreign state dict, NIR graph or SpSNN.", flag="--map", metavar="FILE")
+    Path | None,
+    Option("TOML map of a foreign state dict, NIR graph, SpSNN or Space as Time.", flag="--map", metavar="FILE"),
 ]
 ExpectPath = Annotated[
     Path | None,
@@ -118,7 +119,7 @@ class ExportRequest(Schema):
         data: labelled data to compare scores on.
         data_dir: folder of the data sets.
         tolerance: of the verification, instead of the default ones.
-        map_path: TOML map of a foreign state dict, NIR graph or SpSNN.
+        map_path: TOML map of a foreign state dict, NIR graph, SpSNN or Space as Time.
         expect: `.npz` with outputs of the user's model, compared with the source before the export.
         force: replace existing files.
     """
@@ -220,7 +221,7 @@ class VerifyRequest(Schema):
     """Options of a verification.
 
     Attributes:
-        map_path: TOML map of a foreign state dict, NIR graph or SpSNN.
+        map_path: TOML map of a foreign state dict, NIR graph, SpSNN or Space as Time.
         expect: `.npz` with outputs of the user's model, compared with the source before the export.
         data: labelled data to compare scores on: name of a data set, or path.
         calibration: unlabelled inputs, required for int8 activations without `data`.

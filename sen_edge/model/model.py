@@ -19,6 +19,7 @@ from sen_edge.model import pretrained
 from sen_edge.model.card import SavedModel
 from sen_edge.model.nir import NIR_SUFFIX, load_nir
 from sen_edge.model.parameters import AppliedMap, Checkpoint, compression_metadata, without_scores
+from sen_edge.model.space_as_time import load_space_as_time
 from sen_edge.model.spsnn import SPSNN_SUFFIX, load_spsnn
 from sen_edge.model.tensor_file import check_suffix
 from sen_edge.passes.standardization import restore_input
@@ -99,6 +100,11 @@ class Model(Displayed):
         return "model" if self.path is None else self.path.name
 
     @property
+    def stem(self) -> str:
+        """Name of the file without suffix, or of the folder."""
+        return self.name if self.kind == "folder" else Path(self.name).stem
+
+    @property
     def where(self) -> str:
         """Path of the file, for messages."""
         return self.name if self.path is None else str(self.path)
@@ -109,12 +115,12 @@ class Model(Displayed):
 
     @property
     def kind(self) -> str:
-        """One of "checkpoint", "image", "graph", of NIR, and "archive", of SpSNN."""
+        """One of "checkpoint", "image", "graph", of NIR, "archive", of SpSNN, and "folder", of Space as Time."""
         if self.checkpoint is not None:
             return "checkpoint"
-        return {NIR_SUFFIX: "graph", SPSNN_SUFFIX: "archive"}.get(
-            "" if self.path is None else self.path.suffix, "image"
-        )
+        kinds = {NIR_SUFFIX: "graph", SPSNN_SUFFIX: "archive"}
+        suffix = IMAGE_SUFFIX if self.path is None else self.path.suffix
+        return kinds.get(suffix, "image" if suffix in SUFFIXES else "folder")
 
     @property
     def architecture(self) -> str:
@@ -270,11 +276,12 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
     """Read a model.
 
     Args:
-        path: checkpoint (`.pt`, `.safetensors`), `.sen` image, NIR graph (`.nir`), network of SpSNN (`.npz`), or
-            folder of `Model.save_pretrained`. An image that leaves standardization to its caller becomes a network that
-            standardizes its inputs.
+        path: checkpoint (`.pt`, `.safetensors`), `.sen` image, NIR graph (`.nir`), network of SpSNN (`.npz`), folder of
+            Space as Time, or folder of `Model.save_pretrained`. An image that leaves standardization to its caller
+            becomes a network that standardizes its inputs.
         map_path: TOML map of a foreign state dict, of a NIR graph that does not state its time step, or of a network of
-            SpSNN; "spsnn" for the constants of `sen_edge.model.spsnn.SpsnnMap`.
+            SpSNN or Space as Time; "spsnn" for the constants of `sen_edge.model.spsnn.SpsnnMap`, "space-as-time" for
+            those of `sen_edge.model.space_as_time.SpaceAsTimeMap`.
 
     Raises:
         CheckpointError: see `sen_edge.model.checkpoint.load`; or unknown suffix.
@@ -285,9 +292,13 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
         UsageError: a map for an image or a folder.
     """
     path, map_path = Path(path), None if map_path is None else Path(map_path)
-    if map_path is not None and (path.is_dir() or path.suffix == IMAGE_SUFFIX):
-        found = "a folder" if path.is_dir() else "an image"
+    is_shared = path.is_dir() and (path / pretrained.CONFIG).exists()
+    if map_path is not None and (is_shared or path.suffix == IMAGE_SUFFIX):
+        found = "a folder to share" if is_shared else "an image"
         raise UsageError(f"--map is for foreign checkpoints and NIR graphs; {path} is {found}", hint="leave it out")
+    if path.is_dir() and map_path is not None:
+        network, sha256, applied = load_space_as_time(path, map_path)
+        return Model(network, sha256, path=path if path.name.strip(".") else path.resolve(), applied_map=applied)
     if path.is_dir():
         return _load_folder(path)
     if path.suffix == IMAGE_SUFFIX:

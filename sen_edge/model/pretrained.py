@@ -33,7 +33,10 @@ LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 MAX_CONFIG = 1 << 24
 #: Characters quoted of a message of huggingface_hub.
 MAX_REASON = 200
-EXPECTED = "expected a checkpoint, an image, a NIR graph, or a folder that Model.save_pretrained wrote"
+EXPECTED = (
+    "expected a checkpoint, an image, a NIR graph, a folder that Model.save_pretrained wrote, or with "
+    "--map space-as-time one of Space as Time"
+)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 

@@ -16,7 +16,7 @@ the step, so inputs arrive 1 step later, recurrent spikes 2, and the readout see
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from sen_edge.errors import CheckpointError
 from sen_edge.model.config import Timesteps
 from sen_edge.model.parameters import AppliedMap
+from sen_edge.model.simulation_map import THRESHOLD, read_constants
 from sen_edge.model.tensor_file import check_finite
-from sen_edge.schema import Positive, Schema, read_map
+from sen_edge.schema import Positive, Schema
 from sen_runtime.data import Npz
 from sen_runtime.errors import DataError, NetworkError
 from sen_runtime.ir.delays import ConstantDelay, Delay, SpatialDelay, StoredDelay
@@ -41,8 +42,6 @@ SPSNN_SUFFIX, READOUT_ENDING = ".npz", "_read.npz"
 BUILT_IN = "spsnn"
 #: Added to a squared distance.
 SOFTENING = 0.01
-#: Spikes from a potential of 1 on; a neuron of a `Network` spikes above its threshold.
-THRESHOLD = float(np.nextafter(np.float32(1), np.float32(0)))
 #: Steps by which spikes arrive later in a `Network`.
 INPUT_SHIFT, RECURRENT_SHIFT, READOUT_SHIFT = 1, 2, 1
 #: Arrays of a file by the kind of its delays.
@@ -81,11 +80,7 @@ def load_spsnn(path: Path, map_path: Path | None) -> tuple[Network, str, Applied
     Raises:
         CheckpointError: a file is missing or damaged, its arrays do not fit, or there is no map.
     """
-    if map_path is None:
-        raise CheckpointError(f"{path} does not state its time step", f"add --map {BUILT_IN}, or a TOML map with dt")
-    stated, document, map_sha256 = SpsnnMap(), dict[str, object](), ""
-    if str(map_path) != BUILT_IN:
-        stated, document, map_sha256 = read_map(SpsnnMap, map_path, error=CheckpointError)
+    stated, applied = read_constants(SpsnnMap, path, map_path, BUILT_IN)
     readout_path = path.with_name(f"{path.stem}{READOUT_ENDING}")
     try:
         arrays = _arrays(path, {name for form in FORMS for name in form}, FIRST)
@@ -97,8 +92,7 @@ def load_spsnn(path: Path, map_path: Path | None) -> tuple[Network, str, Applied
         where = "" if str(path) in error.message or str(readout_path) in error.message else f"{path}: "
         raise CheckpointError(f"{where}{error.message}", error.hint) from error
     digest = hashlib.sha256(b"".join(read_regular(each) for each in (path, readout_path))).hexdigest()
-    assumed = {each.name: getattr(stated, each.name) for each in fields(SpsnnMap) if each.name not in document}
-    return network, digest, AppliedMap(map_path.name, map_sha256, (), document, assumed)
+    return network, digest, applied
 
 
 def _arrays(path: Path, known: set[str], expected: str) -> dict[str, FloatArray]:
