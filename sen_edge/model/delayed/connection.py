@@ -133,11 +133,11 @@ class Connection(nn.Module):
     def kernel(self) -> Tensor:
         """Compute weights at their delays without the shift, `[n_out, n_in, slots]`.
 
-        In evaluation they are those of the converted network.
+        In evaluation they are those of the converted network, clamped.
         """
         if not self.training:
             weight = torch.from_numpy(self.to_operator().to_dense())
-            converted = self.to_delay()
+            converted = self.to_delay("clamp")
             steps = np.zeros(self.shape) if converted is None else converted.steps(self.shape) - self.shift
             delay: Tensor | None = torch.from_numpy(steps.astype(np.float32))
         else:
@@ -179,8 +179,8 @@ class Connection(nn.Module):
             return Dense(_array(self.free))
         return to_sparse_layout(_array(self.weight()), _array(self.synapses) != 0)
 
-    def to_delay(self) -> Delay | None:
-        """Return the delays of the network representation."""
+    def to_delay(self, overflow: str) -> Delay | None:
+        """Return the delays of the network representation; `overflow` is that of delays from positions."""
         if self.steps is not None:
             rounded = np.clip(np.rint(_array(self.steps)), 0, self.limit) + self.shift
             return StoredDelay(rounded.astype(np.uint8 if self.config.max_delay <= np.iinfo(np.uint8).max else "u2"))
@@ -190,7 +190,7 @@ class Connection(nn.Module):
                 _array(self.target),
                 math.exp(float(self.log_scale.detach())),
                 limit=self.limit,
-                overflow=self.config.overflow,
+                overflow=overflow,
                 shift=self.shift,
             )
             found.steps(self.shape)  # refuses longer ones, if these are errors

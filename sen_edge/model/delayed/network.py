@@ -105,17 +105,17 @@ class DelayedNetwork(LayeredNetwork):
         Raises:
             NetworkError: a delay is longer than `max_delay` and overflow is "error"; a parameter is not finite.
         """
-        found, spiking = self.connections(), self.config.spiking
+        found, spiking, overflow = self.connections(), self.config.spiking, self.config.overflow
         layers = []
         for index, neuron in enumerate(self.neurons):
             own = self._recurrence(index)
-            delay = None if own is None else own.to_delay()
+            delay = None if own is None else own.to_delay(overflow)
             layers.append(
                 Layer(
                     found[index].to_operator(),
                     self.biases[index].detach().numpy().copy(),
                     neuron,
-                    delay=found[index].to_delay(),
+                    delay=found[index].to_delay(overflow),
                     recurrent=None if own is None or delay is None else Recurrence(own.to_operator(), delay),
                     synapse=self.config.synapse if isinstance(neuron, Lif) else 0.0,
                 )
