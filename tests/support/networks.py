@@ -170,20 +170,18 @@ def exact_wired_network(
             Lif(0.5, 0.5, str(rng.choice(["zero", "subtract"])), bool(rng.integers(2))),
         )
         neuron = LeakyIntegrator(0.5) if is_last and readout != "spike_count" else (plain, refractory)[rng.integers(2)]
+        synapse = float(rng.choice([0.0, 0.5]))
+        delay = None if rng.random() < 0.2 else random_delay(rng, n_out, n_in)
         has_recurrence = neuron.role == "spiking" and rng.random() < 0.7
-        is_int8 = rng.random() < 0.3
-        layers.append(
-            Layer(
-                _quarters(rng, n_out, n_in, is_int8=is_int8),
-                rng.integers(-2, 3, n_out).astype(np.float32) / 4 if rng.random() < 0.5 else None,
-                neuron,
-                delay=None if rng.random() < 0.2 else random_delay(rng, n_out, n_in),
-                recurrent=Recurrence(_quarters(rng, n_out, n_out, is_int8=is_int8), random_delay(rng, n_out, n_out, 1))
-                if has_recurrence
-                else None,
-                synapse=float(rng.choice([0.0, 0.5])),
-            )
-        )
+        # int8 weights of other layers multiply inputs that are rounded
+        is_int8 = bool(delay or synapse or has_recurrence) and rng.random() < 0.4
+        recurrent = None
+        if has_recurrence:
+            own = _quarters(rng, n_out, n_out, is_int8=is_int8)
+            recurrent = Recurrence(own, random_delay(rng, n_out, n_out, 1))
+        weight = _quarters(rng, n_out, n_in, is_int8=is_int8)
+        bias = rng.integers(-2, 3, n_out).astype(np.float32) / 4 if rng.random() < 0.5 else None
+        layers.append(Layer(weight, bias, neuron, delay=delay, recurrent=recurrent, synapse=synapse))
     coding = coding or str(rng.choice(["direct", "spikes", "current"]))
     decay = 0.5 if readout == "mean_membrane" and rng.random() < 0.5 else 1.0
     return Network(tuple(layers), 8, coding, readout, readout_decay=decay)
@@ -192,7 +190,7 @@ def exact_wired_network(
 def _quarters(rng: np.random.Generator, n_out: int, n_in: int, *, is_int8: bool) -> WeightOperator:
     steps = rng.integers(-4, 5, (n_out, n_in))
     if is_int8:
-        return Dense(steps.astype(np.int8), np.full(int(rng.choice([1, n_out])), 0.25, np.float32))
+        return Dense(steps.astype(np.int8), np.full(n_out if rng.random() < 0.8 else 1, 0.25, np.float32))
     dense = (steps / 4).astype(rng.choice([np.float32, np.float16]))
     return Sparse.from_dense(dense, (1, 1)) if rng.random() < 0.3 else Dense(dense)
 

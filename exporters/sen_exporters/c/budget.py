@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -11,6 +12,7 @@ from sen_exporters.base import ExportError
 from sen_exporters.c.library import closure
 from sen_exporters.c.memory import binary
 from sen_exporters.c.program import Program
+from sen_exporters.c.wiring import FORMS
 from sen_runtime.errors import EXIT_VERIFICATION
 
 #: Bytes on Cortex-M4 with FPU, gcc -Os: of the regions of the C library, of a network's own functions, and of the
@@ -67,23 +69,37 @@ def footprint(program: Program) -> Footprint:
     )
 
 
-def check_budget(name: str, found: Footprint, max_flash: int | None, max_ram: int | None) -> None:
-    """Refuse a network that exceeds `max_flash` or `max_ram`.
+def choose(name: str, forms: Sequence[Footprint], max_flash: int | None, max_ram: int | None) -> int:
+    """Index of the first form of a network that exceeds neither `max_flash` nor `max_ram`.
 
     Raises:
-        BudgetError: with a table of all items.
+        BudgetError: none does; with a table of all items of each.
     """
+    exceeded = [_exceeded(found, max_flash, max_ram) for found in forms]
+    for index, each in enumerate(exceeded):
+        if not each:
+            return index
+    tables = [_table(found) for found in forms]
+    if len(forms) > 1:
+        takes = "; ".join(
+            f"with delays as {form} {' and '.join(each)}" for form, each in zip(FORMS, exceeded, strict=True)
+        )
+        tables = [f"  delays as {form}\n{table}" for form, table in zip(FORMS, tables, strict=True)]
+    else:
+        takes = " and ".join(exceeded[0])
+    raise BudgetError(
+        f"{name} takes {takes}; nothing was written\n\n" + "\n\n".join(tables),
+        hint="--dtype int4, int8 or float16 stores weights in fewer bytes, --weights coordinates stores none",
+    )
+
+
+def _exceeded(found: Footprint, max_flash: int | None, max_ram: int | None) -> list[str]:
     budgets = (("flash", found.flash_bytes, max_flash), ("RAM", found.ram_bytes, max_ram))
-    exceeded = [
+    return [
         f"{kind} {nbytes} B, {nbytes - limit} B more than the {limit} B allowed"
         for kind, nbytes, limit in budgets
         if limit is not None and nbytes > limit
     ]
-    if exceeded:
-        raise BudgetError(
-            f"{name} takes {' and '.join(exceeded)}; nothing was written\n\n{_table(found)}",
-            hint="--dtype int4, int8 or float16 stores weights in fewer bytes, --weights coordinates stores none",
-        )
 
 
 def _table(found: Footprint) -> str:

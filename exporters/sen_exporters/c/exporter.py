@@ -15,11 +15,12 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Unit, doc
 
-from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, check_instant, describe
-from sen_exporters.c.budget import Footprint, check_budget, footprint
+from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, describe
+from sen_exporters.c.budget import Footprint, choose, footprint
 from sen_exporters.c.files import folder, read_properties, render, source, with_hash, with_properties
 from sen_exporters.c.integer import lower_integers
 from sen_exporters.c.program import Program, lower_network
+from sen_exporters.c.wiring import FORMS, has_forms
 from sen_runtime.ir.network import Network
 
 _LINES = (files(__package__) / "reserved_names.txt").read_text(encoding="utf-8").splitlines()
@@ -134,22 +135,22 @@ def identifier(stem: str) -> str:
 
 
 def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
-    check_instant(network, "the C export")
     name = identifier(options.name)
-    program: Program
     if network.input_grid is None and options.simd != "none":
         raise ExportError(
             f"simd is {options.simd}, which has no effect on networks with activations in floating point",
             hint="add --dtype int8, or omit it",
         )
+    programs: list[Program]
     if network.input_grid is None:
-        program = lower_network(network, name, options.weights)
+        forms = FORMS if has_forms(network) else FORMS[:1]
+        programs = [lower_network(network, name, options.weights, form) for form in forms]
     else:
-        program = lower_integers(network, name, options.weights, options.simd)
-    program = replace(program, shares_kernels=options.kernels == "shared")
-    found = footprint(program)
-    check_budget(name, found, options.max_flash, options.max_ram)
-    return program, found
+        programs = [lower_integers(network, name, options.weights, options.simd)]
+    programs = [replace(program, shares_kernels=options.kernels == "shared") for program in programs]
+    found = [footprint(program) for program in programs]
+    chosen = choose(name, found, options.max_flash, options.max_ram)
+    return programs[chosen], found[chosen]
 
 
 def _files(program: Program, found: Footprint, options: COptions) -> dict[str, str | bytes]:

@@ -13,8 +13,9 @@ from sen_exporters.c.program import LoweredLayer, Program
 from sen_runtime import reference
 from sen_runtime.ir.int8 import round_rows
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, Network, feature_ranges, readout_factors
-from sen_runtime.ir.neurons import Lif
+from sen_runtime.ir.neurons import Lif, RefractoryLif
 from sen_runtime.ir.operators import leaves
+from sen_runtime.wiring import Wiring
 
 FloatArray = NDArray[np.float64]
 
@@ -116,25 +117,47 @@ def _run(program: Program, x: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 def _run_spiking(program: Program, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     network = program.network
+    currents = [_current(network, index, layer, len(x)) for index, layer in enumerate(program.layers)]
     spiking = [
-        (layer.source.neuron, _Affine(layer)) for layer in program.layers if isinstance(layer.source.neuron, Lif)
+        (layer.source.neuron, current)
+        for layer, current in zip(program.layers, currents, strict=True)
+        if isinstance(layer.source.neuron, (Lif, RefractoryLif))
     ]
     factors = readout_factors(network)
     membranes = [np.zeros((len(x), n)) for n in network.layer_sizes[1:]]
     margin = np.full(len(x), np.inf)
     total: FloatArray = np.zeros(())
-    last = _Affine(program.layers[-1])
+    last = currents[-1]
     is_stepped = not network.has_summed_readout and len(spiking) < len(program.layers)
     for factor, arriving in zip(factors, reference.arriving(network, x), strict=True):
         signal = arriving
-        for index, (neuron, affine) in enumerate(spiking):
-            membranes[index], signal = neuron.advance(membranes[index], affine(signal))
+        for index, (neuron, current) in enumerate(spiking):
+            membranes[index], signal = neuron.advance(membranes[index], current(signal))
+            if isinstance(current, _Delayed):
+                current.wiring.spike(signal)
             margin = np.minimum(margin, np.abs(membranes[index] - neuron.threshold).min(axis=1))
         total = total + factor * (last(signal) if is_stepped else signal)
     if is_stepped or len(spiking) == len(program.layers):
         return total, margin
     # the self-test runs trains step by step: the readout multiplies spikes, which int8 holds exactly
+    assert isinstance(last, _Affine)  # has_summed_readout; for mypy
     return last(total, factors.sum(), is_exact=network.coding.is_binary), margin
+
+
+class _Delayed:
+    """Currents of a layer with delays, recurrent synapses or synaptic currents."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self.wiring = wiring
+
+    def __call__(self, x: FloatArray) -> FloatArray:
+        return self.wiring.current(x)
+
+
+def _current(network: Network, index: int, layer: LoweredLayer, batch: int) -> _Affine | _Delayed:
+    if layer.source.is_instant:
+        return _Affine(layer)
+    return _Delayed(Wiring(layer.source, batch, np.float64, network.gives_spikes(index)))
 
 
 class _Affine:

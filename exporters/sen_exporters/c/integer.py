@@ -294,7 +294,7 @@ def _lower_layer(
         **_neuron(layer),
         **places[index],
     }
-    return IntegerLayer(layer, tuple((each,) for each in lowering.weights), own, tuple(lowering.operations))
+    return IntegerLayer(layer, tuple((each,) for each in lowering.weights), own, None, tuple(lowering.operations))
 
 
 def _arriving(network: Network, index: int, places: list[Members], members: Members) -> tuple[str | int, Grid]:

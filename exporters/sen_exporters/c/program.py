@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
@@ -13,9 +14,10 @@ from sen_exporters.c import names
 from sen_exporters.c.memory import Arena, Constant, dtype
 from sen_exporters.c.scaling import LoweredScaling, lower_scaling
 from sen_exporters.c.weights import Members, Place, Weights, lower
+from sen_exporters.c.wiring import LoweredWiring, Share, lower_wiring
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network, readout_factors
-from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, RefractoryLif, Relu
 from sen_runtime.ir.operators import leaves
 
 #: Bytes of scratch for a quantized value: two in a pair of int16, and a second form for the kernels of streams.
@@ -34,11 +36,13 @@ class LoweredLayer:
         source: the layer of the network.
         terms: of its weights: one or two matrices in the order of multiplication.
         members: all but the terms.
+        wiring: instead of terms, or None.
     """
 
     source: Layer
     terms: tuple[tuple[Weights, ...], ...]
     members: Members
+    wiring: LoweredWiring | None
 
     @property
     def weights(self) -> list[Weights]:
@@ -90,7 +94,8 @@ class Program:
     @property
     def needs_libm(self) -> bool:
         """Whether a program links with -lm, for sqrtf."""
-        return bool(self.positions) or self.shares_kernels
+        is_computed = any(kind == "sen_spatial" for kind, _ in self.wiring_structures.values())
+        return bool(self.positions) or is_computed or self.shares_kernels
 
     @property
     def headers(self) -> tuple[str, ...]:
@@ -108,6 +113,20 @@ class Program:
         return [weights for layer in self.layers for weights in layer.weights]
 
     @property
+    def wirings(self) -> list[LoweredWiring]:
+        """Those of all layers with delays, recurrent synapses or synaptic currents."""
+        return [layer.wiring for layer in self.layers if layer.wiring is not None]
+
+    @property
+    def wiring_structures(self) -> dict[str, tuple[str, Members]]:
+        """Type and members of the structures of all of them by symbol, in an order that compiles."""
+        return {
+            symbol: found
+            for wiring in self.wirings
+            for symbol, found in {**wiring.structures, wiring.symbol: ("sen_wiring", wiring.members)}.items()
+        }
+
+    @property
     def positions(self) -> list[Weights]:
         """Matrices that are computed from positions."""
         return [weights for weights in self.weights if weights.is_positions]
@@ -116,8 +135,11 @@ class Program:
     def constants(self) -> list[Constant]:
         """Arrays in flash; empty ones, which C does not have, are not among them."""
         layers = [part for layer in self.layers for part in (*(each.members for each in layer.weights), layer.members)]
-        found = [value for part in (*layers, self.members) for value in part.values() if isinstance(value, Constant)]
-        return [constant for constant in (*found, *self.scaling.constants.values()) if constant.array.size]
+        wirings = [members for _, members in self.wiring_structures.values()]
+        parts = (*layers, *wirings, self.members)
+        found = [value for part in parts for value in part.values() if isinstance(value, Constant)]
+        constants = {each.symbol: each for each in (*found, *self.scaling.constants.values())}
+        return [constant for constant in constants.values() if constant.array.size]
 
     @property
     def is_binary(self) -> bool:
@@ -169,12 +191,15 @@ class Program:
         run = "sen_spiking_run" if self.network.is_spiking else "sen_perceptron_run"
         products = (weights.kernel for weights in self.weights)
         code = {str(self.members["code"])} if "code" in self.members else set()
-        return {"sen_is_finite", run, *self.kernels.values(), *products, *code, *self.scaling.functions}
+        wirings = (name for wiring in self.wirings for name in wiring.functions)
+        return {"sen_is_finite", run, *self.kernels.values(), *products, *code, *wirings, *self.scaling.functions}
 
     @property
     def structures(self) -> dict[str, int]:
         """Number of structures by type."""
+        wired = Counter(kind for kind, _ in self.wiring_structures.values())
         return {
+            **wired,
             "sen_weights": len(self.weights),
             "sen_term": sum(len(layer.terms) for layer in self.layers),
             "sen_layer": len(self.layers),
@@ -204,14 +229,22 @@ class Program:
         return self.functions - {"sen_coordinates"} | expanded
 
 
-def lower_network(network: Network, name: str, storage: str | None = None) -> Program:
+def lower_network(network: Network, name: str, storage: str | None = None, delays: str = "table") -> Program:
     """Lower a network of floating-point activations; arguments as in `Program`.
+
+    `delays` is the form of delays from positions, "table" or "coordinates".
 
     Raises:
         NoFormError: an operator or a neuron has no lowering.
     """
-    arena = Arena()
-    layers = tuple(_lower_layer(network, index, arena) for index in range(len(network.layers)))
+    arena, constants = Arena(), dict[tuple[str, tuple[int, ...], bytes], Constant]()
+
+    def share(constant: Constant) -> Constant:
+        """The first of equal constants."""
+        array = constant.array
+        return constants.setdefault((array.dtype.name, array.shape, array.tobytes()), constant)
+
+    layers = tuple(_lower_layer(network, index, arena, delays, share) for index in range(len(network.layers)))
     members = _network_members(network, layers, arena)
     scaling = lower_scaling(network, arena)
     return Program(name, network, layers, _kernels(network, layers), members, scaling, arena, storage)
@@ -243,10 +276,14 @@ def _network_members(network: Network, layers: tuple[LoweredLayer, ...], arena: 
             "state": arena.take("state of the input coding", network.n_features + 1),
             **({"delta": network.delta} if network.delta else {}),
         }
+    if not network.is_instant:
+        members["readout_decay"] = network.readout_decay
     weights = [each for layer in layers for each in layer.weights]
     inner = max((term[0].shape[0] for layer in layers for term in layer.terms if len(term) == 2), default=0)
     quantized = max((_quantized_floats(each) for each in weights if each.uses("SEN_USES_INT8")), default=0)
-    events = max((each.shape[1] + EVENT_SLACK for each in weights if each.uses("SEN_USES_EVENTS")), default=0)
+    sources = [each.shape[1] for each in weights if each.uses("SEN_USES_EVENTS")]
+    sources += [layer.wiring.n_sources for layer in layers if layer.wiring is not None]
+    events = max((n + EVENT_SLACK for n in sources), default=0)
     for name, comment, size in (
         ("inner", "scratch: between two factors", inner),
         ("quantized", "scratch: quantized input", quantized),
@@ -264,81 +301,103 @@ def _quantized_floats(weights: Weights) -> int:
 
 def _kernels(network: Network, layers: tuple[LoweredLayer, ...]) -> dict[str, str]:
     weights = [each for layer in layers for each in layer.weights]
-    lif = [layer.neuron for layer in network.layers if isinstance(layer.neuron, Lif)]
-    is_varied = [bool(neuron.arrays) for neuron in lif]
+    is_varied = [bool(layer.neuron.arrays) for layer in network.layers if layer.neuron.role == "spiking"]
+    has_wiring = any(layer.wiring is not None for layer in layers)
     conditions = {
         "quantize": any(each.uses("SEN_USES_INT8") for each in weights),
-        "nonzero": any(each.uses("SEN_USES_EVENTS") for each in weights),
+        "nonzero": has_wiring or any(each.uses("SEN_USES_EVENTS") for each in weights),
         "integrate": not all(is_varied),
         "integrate_each": any(is_varied),
-        "integrate_constant": is_varied == [False] and network.coding.is_constant,
+        "integrate_constant": is_varied == [False] and network.coding.is_constant and layers[0].wiring is None,
     }
     return {name: f"sen_{name}" for name, is_needed in conditions.items() if is_needed}
 
 
-def _lower_layer(network: Network, index: int, arena: Arena) -> LoweredLayer:
+def _lower_layer(network: Network, index: int, arena: Arena, delays: str, share: Share) -> LoweredLayer:
     layer = network.layers[index]
     n_out, n_in = layer.weight.shape
-    is_spiked = network.coding.gives_spikes if index == 0 else isinstance(network.layers[index - 1].neuron, Lif)
+    is_spiked, where = network.gives_spikes(index), f"layer {index}"
     # a leaky integrator with one beta is linear: it multiplies once, the weighted sum over all steps
     meets_spikes = is_spiked and not (isinstance(layer.neuron, LeakyIntegrator) and network.has_summed_readout)
-    operators = list(leaves(layer.weight))
-    terms = tuple(
-        lower(
-            operator, Place(f"layer{index}{f'_term{t}' if len(operators) > 1 else ''}", f"layer {index}", meets_spikes)
-        )
-        for t, operator in enumerate(operators)
-    )
-    members: Members = {"terms": f"layer{index}_terms", "term_count": len(terms), "n_in": n_in, "n_out": n_out}
+    wiring: LoweredWiring | None = None
+    terms: tuple[tuple[Weights, ...], ...] = ()
+    members: Members = {"n_in": n_in, "n_out": n_out}
+    if layer.is_instant:
+        terms = _lower_terms(layer, index, meets_spikes)
+        members |= {"terms": f"layer{index}_terms", "term_count": len(terms)}
+    else:
+        wiring = lower_wiring(layer, Place(f"layer{index}", where, is_spiked), delays, arena, share)
+        members["wiring"] = f"&{wiring.symbol}"
     if layer.bias is not None:
         members["bias"] = Constant(f"layer{index}_bias", layer.bias, f"layer {index}: bias [{n_out}]")
         members["bias_dtype"] = dtype(layer.bias)
     if network.is_spiking or index < len(network.layers) - 1:  # the last layer of a perceptron writes to the caller's y
         members["out"] = arena.take(f"layer {index}: output", n_out)
-    return LoweredLayer(layer, terms, {**members, **lower_neuron(layer.neuron, f"layer {index}", (n_out, n_in), arena)})
+    members |= lower_neuron(layer.neuron, where, n_out, arena)
+    if layer.neuron.role == "readout" and network.has_summed_readout:
+        members["total"] = arena.take(f"{where}: weighted inputs", n_in)
+    return LoweredLayer(layer, terms, members, wiring)
+
+
+def _lower_terms(layer: Layer, index: int, meets_spikes: bool) -> tuple[tuple[Weights, ...], ...]:
+    operators = list(leaves(layer.weight))
+    return tuple(
+        lower(
+            operator, Place(f"layer{index}{f'_term{t}' if len(operators) > 1 else ''}", f"layer {index}", meets_spikes)
+        )
+        for t, operator in enumerate(operators)
+    )
 
 
 @singledispatch
-def lower_neuron(neuron: Neuron, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+def lower_neuron(neuron: Neuron, where: str, size: int, arena: Arena) -> Members:
     """Members of `sen_layer` for a neuron type, with its state in the arena; one function for each.
 
-    `where` names the layer in comments; `shape` is that of its weights, `(n_out, n_in)`.
+    `where` names the layer in comments; `size` is the number of its neurons.
     """
     raise NoFormError(f"{where}: the C export has no form for neurons of type {type(neuron).__name__}")
 
 
 @lower_neuron.register(Identity)
 @lower_neuron.register(Relu)
-def _without_state(neuron: Identity | Relu, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+def _without_state(neuron: Identity | Relu, where: str, size: int, arena: Arena) -> Members:
     return {"neuron": f"SEN_{type(neuron).__name__.upper()}"}
 
 
 @lower_neuron.register
-def _lif(neuron: Lif, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+def _lif(neuron: Lif, where: str, size: int, arena: Arena) -> Members:
     reset = "SEN_RESET_ZERO" if neuron.reset == "zero" else "SEN_RESET_SUBTRACT"
     if neuron.subtracts_before_decay:
         reset = "SEN_RESET_BEFORE_DECAY"
+    return _spiking(neuron, where, size, arena, reset)
+
+
+@lower_neuron.register
+def _refractory_lif(neuron: RefractoryLif, where: str, size: int, arena: Arena) -> Members:
+    return _spiking(neuron, where, size, arena, "SEN_RESET_REFRACTORY")
+
+
+def _spiking(neuron: Lif | RefractoryLif, where: str, size: int, arena: Arena, reset: str) -> Members:
     return {
         "neuron": "SEN_LIF",
-        **_parameters(neuron, where, shape[0], reset),
-        "current": arena.take(f"{where}: currents", shape[0]),
-        "membrane": arena.take(f"{where}: membranes", shape[0]),
+        **_parameters(neuron, where, size, reset),
+        "current": arena.take(f"{where}: currents", size),
+        "membrane": arena.take(f"{where}: membranes", size),
     }
 
 
 @lower_neuron.register
-def _leaky_integrator(neuron: LeakyIntegrator, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+def _leaky_integrator(neuron: LeakyIntegrator, where: str, size: int, arena: Arena) -> Members:
     return {
         "neuron": "SEN_LEAKY_INTEGRATOR",
-        **_parameters(neuron, where, shape[0], "0"),
-        "current": arena.take(f"{where}: currents", shape[0]),
-        **({} if neuron.arrays else {"total": arena.take(f"{where}: weighted inputs", shape[1])}),
+        **_parameters(neuron, where, size, "0"),
+        "current": arena.take(f"{where}: currents", size),
     }
 
 
-def _parameters(neuron: Lif | LeakyIntegrator, where: str, size: int, reset: str) -> Members:
+def _parameters(neuron: Lif | RefractoryLif | LeakyIntegrator, where: str, size: int, reset: str) -> Members:
     """Members of `sen_lif`: numbers, or arrays `[size]` where a parameter differs between the neurons."""
-    values = {"beta": neuron.beta, **({"threshold": neuron.threshold} if isinstance(neuron, Lif) else {})}
+    values = {"beta": neuron.beta, **({} if isinstance(neuron, LeakyIntegrator) else {"threshold": neuron.threshold})}
     members: Members = {"lif.reset": reset}
     if not neuron.arrays:
         return {**members, **{f"lif.{name}": float(value) for name, value in values.items()}}
