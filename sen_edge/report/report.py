@@ -17,6 +17,7 @@ from sen_edge.report import benchmarks, drawing, tables
 from sen_edge.report.contents import Contents, Item
 from sen_edge.report.document import UNKNOWN, WRONG, Heading, Note, Part, Table, Verbatim, to_lines, to_page
 from sen_edge.report.drawing import Chart
+from sen_edge.report.network.delays import delay_chart
 from sen_edge.report.network.panels import default_panels, panel
 from sen_edge.report.network.scene import load_positions, scene
 from sen_runtime.errors import SenError
@@ -144,11 +145,12 @@ def _model_parts(items: Sequence[Item]) -> list[Part]:
 
 
 def _network_charts(item: Item) -> list[Chart]:
-    """The network in space, and histograms; nothing for one without coordinates."""
+    """The network in space, and histograms; for one without coordinates those of its delays, if any."""
     try:
         network = scene(load_positions(item.path), MAX_NEURONS, strongest=200)
     except SenError:
-        return []
+        delays = delay_chart(models.load(item.path).network)
+        return [] if delays is None else [delays]
     return [panel(name, network) for name in default_panels(network) if name != "input-grid"]
 
 

@@ -269,7 +269,8 @@ def test_a_display_that_is_missing_is_not_needed(mlp_path: Path, tmp_path: Path)
 
 def test_panels_are_those_with_something_to_show() -> None:
     pruned = model_of(MLP, synapses={0: np.eye(32, 64, dtype=bool)})
-    assert panels.default_panels(scene(pruned)) == [name for name in panels.PANELS if name != panels.BEFORE_AFTER]
+    absent = (panels.BEFORE_AFTER, "delays")
+    assert panels.default_panels(scene(pruned)) == [name for name in panels.PANELS if name not in absent]
     odd = scene(model_of(SpatialConfig((63, 10))))
     assert panels.default_panels(odd) == ["network", "distances", "weights", "wiring"]
 

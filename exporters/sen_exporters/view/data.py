@@ -23,7 +23,7 @@ KINDS = {
 #: Learned coordinates of a neuron that the page shows.
 MAX_COORDINATES = 8
 #: Types of arrays in the script, and of their bytes.
-ARRAYS = {"Float32Array": "<f4", "Uint32Array": "<u4", "Uint8Array": "u1"}
+ARRAYS = {"Float32Array": "<f4", "Uint32Array": "<u4", "Uint16Array": "<u2", "Uint8Array": "u1"}
 
 
 @dataclass(frozen=True, eq=False)

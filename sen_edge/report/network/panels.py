@@ -11,6 +11,7 @@ import numpy as np
 from sen_edge.errors import UsageError
 from sen_edge.model.model import Model
 from sen_edge.report.drawing import INK, LINES, MARKERS, PAPER, RULE, SERIES, SOFT, Chart, short
+from sen_edge.report.network.delays import delay_chart
 from sen_edge.report.network.request import BEFORE_AFTER, PANELS
 from sen_edge.report.network.scene import Scene, is_axis_fixed
 from sen_exporters.view.layout import FloatArray, project
@@ -39,6 +40,11 @@ def panel(name: str, scene: Scene, before: Model | None = None) -> Chart:
     if name == "input-grid" and side is None:
         found = f"{scene.model.network.n_in:,} input neurons"
         raise UsageError(f"input-grid shows the input as a square image; {found} are none, or are too many to draw")
+    if name == "delays":
+        delays = delay_chart(scene.model.network)
+        if delays is None:
+            raise UsageError("delays shows the delays of synapses; those of this network are all the same, or none")
+        return delays
     caption, draw_scene = {
         "network": (f"Network with its strongest synapses (at most {MAX_LINES} of a layer)", _draw_network),
         "distances": ("Lengths of synapses", _draw_distances),
@@ -54,7 +60,12 @@ def panel(name: str, scene: Scene, before: Model | None = None) -> Chart:
 def default_panels(scene: Scene) -> list[str]:
     """The panels in which a network alone has something to show."""
     is_pruned = any(np.isinf(link.distances).any() for link in scene.links)
-    empty = {"degrees": not is_pruned, "input-grid": image_side(scene) is None, BEFORE_AFTER: True}
+    empty = {
+        "degrees": not is_pruned,
+        "delays": delay_chart(scene.model.network) is None,
+        "input-grid": image_side(scene) is None,
+        BEFORE_AFTER: True,
+    }
     return [name for name in PANELS if not empty.get(name)]
 
 

@@ -27,6 +27,7 @@ from sen_runtime import reference
 from sen_runtime.bench.loops import random_inputs
 from sen_runtime.data import TEST
 from sen_runtime.errors import NetworkError
+from sen_runtime.ir.delays import ConstantDelay
 from sen_runtime.ir.network import Network
 from sen_runtime.task import CLASSIFICATION
 from sen_runtime.untrusted import quote
@@ -137,6 +138,8 @@ def _page(
 ) -> str:
     script = join_scripts(VIEW_SCRIPTS)
     model = scene.model
+    has_delays = any(layer.delay is not None for layer in model.network.layers)
+    travel = "; dots are spikes on their way along synapses with a delay" * has_delays
     metadata = (model.network if model.checkpoint is None else model.checkpoint).metadata
     facts = [[name, value] for name, value in {**metadata, "sha256": model.sha256}.items() if value]
     return to_page(
@@ -149,7 +152,7 @@ def _page(
         legend=legend(scene.kinds),
         layers=scene.layer_names,
         steps=0 if spikes is None else len(spikes[0]),
-        steps_note=f"Input: {input_name}. A neuron that spikes has a halo.",
+        steps_note=f"Input: {input_name}. A neuron that spikes has a halo{travel}.",
         data=_data(scene, spikes),
         script=script,
         script_source=hash_source(script),
@@ -176,6 +179,18 @@ def _layer_table(scene: Scene) -> Table:
     return Table.of("Layers, and the synapses from each to the next", [*rows, dict.fromkeys(rows[0], UNKNOWN) | last])
 
 
+def _delays(scene: Scene) -> dict[str, Any]:
+    """Delays of the drawn synapses in steps, along which the script moves spikes; empty for a network without any."""
+    layers = scene.model.network.layers
+    if all(layer.delay is None for layer in layers):
+        return {}
+    found = []
+    for index, (layer, link) in enumerate(zip(layers, scene.links, strict=True)):
+        steps = (ConstantDelay(0) if layer.delay is None else layer.delay).steps(layer.weight.shape)
+        found.append(steps[scene.neurons[index + 1][link.targets], scene.neurons[index][link.sources]])
+    return {"delays": encode("Uint16Array", found)}
+
+
 def _data(scene: Scene, spikes: Sequence[FloatArray] | None) -> dict[str, Any]:
     """Data of the script: the view, and the activity in each step."""
     links = scene.links
@@ -199,5 +214,6 @@ def _data(scene: Scene, spikes: Sequence[FloatArray] | None) -> dict[str, Any]:
         counts = levels[:, len(scene.neurons[0]) if is_current else 0 :].sum(axis=1)
         # Step 0 is the mean over all steps.
         data["arrays"]["activity"] = encode("Uint8Array", [np.rint(255 * levels.mean(axis=0)), *np.rint(255 * levels)])
+        data["arrays"] |= _delays(scene)
         data |= {"steps": len(levels), "isCurrent": is_current, "spikes": [int(counts.sum()), *map(int, counts)]}
     return data

@@ -13,7 +13,7 @@ from sen_edge.schema import Option, Positive, Schema, SchemaError, Whole
 PAGE = ".html"
 SUFFIXES = (PAGE, *PICTURES)
 BEFORE_AFTER = "before-after"
-PANELS = ("network", "distances", "weights", "degrees", "wiring", "input-grid", BEFORE_AFTER)
+PANELS = ("network", "distances", "weights", "degrees", "wiring", "delays", "input-grid", BEFORE_AFTER)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ const data = JSON.parse(element("data").textContent);
 const arrays = Object.fromEntries(Object.entries(data.arrays).map(([name, [kind, text]]) => [
   name, new globalThis[kind](Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer),
 ]));
-const { positions, numbers, kinds, masks, sources, targets, weights, coordinates } = arrays;
+const { positions, numbers, kinds, masks, sources, targets, weights, coordinates, delays } = arrays;
 const n = numbers.length;
 const layers = data.names.length;
 const layerOf = new Uint16Array(n);
@@ -145,6 +145,7 @@ function draw() {
     [[low, near], [high, near], [high, far], [low, far]].map(([y, z]) => project(middle(xs) + offset(layer), y, z)));
   drawFrames(frames);
   drawSynapses();
+  if (delays && step) drawTravellers();
   drawNeurons(ratio);
   drawLabels(frames);
   drawAxes();
@@ -184,6 +185,31 @@ function drawSynapses() {
         stroke(full, kind, 0.25 + 0.6 * strength, 0.6 + 1.2 * strength);
       }
     }
+  }
+}
+
+/** Draw the spikes under way as dots, at the share of the delay of their synapse that has passed. */
+function drawTravellers() {
+  const dots = { inhibitory: new Path2D(), excitatory: new Path2D() };
+  for (let layer = 0; layer < layers - 1; layer++) {
+    if (!shown[layer] || !shown[layer + 1] || !hasSpikes(layer)) continue;
+    const first = data.synapses[layer];
+    const end = first + Math.round(share * (data.synapses[layer + 1] - first));
+    for (let k = first; k < end; k++) {
+      const [from, to] = [sources[k], targets[k]];
+      for (let age = 1; age <= Math.min(delays[k], step - 1); age++) {
+        if (!activity[(step - age) * active + from]) continue;
+        const passed = age / delays[k];
+        const [x, y] = [screenX, screenY].map((at) => at[from] + passed * (at[to] - at[from]));
+        const path = dots[weights[k] > 0 ? "excitatory" : "inhibitory"];
+        path.moveTo(x, y);
+        path.arc(x, y, 2.2, 0, 7);
+      }
+    }
+  }
+  for (const [kind, path] of Object.entries(dots)) {
+    context.fillStyle = colours[kind];
+    context.fill(path);
   }
 }
 
