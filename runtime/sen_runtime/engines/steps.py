@@ -1,4 +1,4 @@
-"""Step models, whose membranes are inputs and outputs: one time step, and all of them."""
+"""Step models, whose state is inputs and outputs: one time step, and all of them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from sen_runtime.engines.session import Array, Float32Array, Session
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.codings import CODINGS, Coding
-from sen_runtime.ir.network import MAX_TIMESTEPS
+from sen_runtime.ir.network import MAX_TIMESTEPS, decaying_weights
 from sen_runtime.untrusted import listing, quote
 
 
 class GraphSession(Session):
     """A graph of named inputs and outputs.
 
-    A step model computes one time step per call: its inputs besides `input` are membranes, and each has an output of
-    the same name with `_next`. `run` runs all time steps, from zero membranes.
+    A step model computes one time step per call: its inputs besides `input` are its state, such as membranes, and each
+    has an output of the same name with `_next`. `run` runs all time steps, from a state of zeros.
 
     Attributes:
         properties: the metadata of the file.
@@ -31,7 +31,7 @@ class GraphSession(Session):
 
         Args:
             declared: shape of the input without the batch axis; of one time step, for a step model.
-            membranes: name of each membrane and its number of neurons.
+            membranes: name of each value of the state, and its number of columns.
             properties: metadata of the file.
             options: of `Session`.
         """
@@ -77,8 +77,10 @@ class GraphSession(Session):
             return self._call({"input": rows})
         is_train = _coding(self.properties).has_steps
         state, totals = self._zeros(len(rows)), dict[str, Array]()
-        for t in range(self.timesteps):
+        for t, weight in enumerate(decaying_weights(_readout_decay(self.properties), self.timesteps)):
             values, state = self._advance(np.ascontiguousarray(rows[:, t]) if is_train else rows, state)
+            if weight != 1:
+                values["output"] = values["output"] * np.float32(weight)
             totals = {name: totals.get(name, 0) + value for name, value in values.items()}
         if self.properties["readout"] == "mean_membrane":
             totals["output"] = totals["output"] / np.float32(self.timesteps)
@@ -112,6 +114,18 @@ def _coding(properties: Mapping[str, str]) -> Coding:
     if name not in CODINGS:
         raise EngineError(f"the model's input coding is {quote(name)}; expected {', '.join(CODINGS)}")
     return CODINGS[name]
+
+
+def _readout_decay(properties: Mapping[str, str]) -> float:
+    """Factor from the weight of a step in the mean of the membranes to that of the next."""
+    found = properties.get("readout_decay", "1")
+    try:
+        decay = float(found)
+    except ValueError:
+        decay = 0.0
+    if not 0 < decay <= 1:
+        raise EngineError(f"the model's readout_decay is {quote(found)}; expected a number in (0, 1]")
+    return decay
 
 
 def timesteps_of(properties: Mapping[str, str]) -> int:

@@ -286,7 +286,12 @@ def readout_weights(network: Network) -> NDArray[np.float64]:
 
     Source: arXiv 2511.01632 with readout_decay = exp(-1 / T).
     """
-    weights: NDArray[np.float64] = np.float64(network.readout_decay) ** np.arange(network.timesteps)
+    return decaying_weights(network.readout_decay, network.timesteps)
+
+
+def decaying_weights(decay: float, steps: int) -> NDArray[np.float64]:
+    """Weights `decay^t`, `[steps]`."""
+    weights: NDArray[np.float64] = np.float64(decay) ** np.arange(steps)
     return weights
 
 
@@ -325,7 +330,7 @@ def output_grid(network: Network) -> Grid | None:
 
 def is_constant_readout(network: Network) -> bool:
     """Whether the readout of a spiking network has the same input in each step."""
-    return len(network.layers) == 1 and network.coding.is_constant
+    return len(network.layers) == 1 and network.coding.is_constant and network.layers[0].is_instant
 
 
 def readout_grid(network: Network, input_grid: Grid) -> Grid:
