@@ -15,10 +15,14 @@ from sen_edge.passes.equalize import SCALED_HIDDEN
 from sen_exporters.base import Exporter
 from sen_runtime import worker
 from sen_runtime.errors import EngineError
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.standardization import Standardization
 from sen_runtime.worker import WorkerSession
 
 FloatArray = NDArray[np.float32]
+
+#: Products of a step, of all rows of a chunk, of networks with delays: graphs keep 16 bytes for each.
+CHUNK_MACS = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -27,23 +31,25 @@ class ArtifactRun:
 
     `instrumented` also returns activations of the layers; it is the same session if the artifact does so. `scaling`
     standardizes raw inputs of an artifact that leaves this to its caller. `has_scaled_layers` is whether hidden
-    activations are those of the model times powers of two.
+    activations are those of the model times powers of two. At most `rows` are computed together.
     """
 
     session: WorkerSession
     instrumented: WorkerSession
     scaling: Standardization | None
     has_scaled_layers: bool
+    rows: int
 
-    def outputs(self, x: FloatArray, rows: int = CHUNK) -> FloatArray:
-        """Return outputs `[batch, n_out]`, computed in chunks of at most `rows`."""
+    def outputs(self, x: FloatArray, rows: int | None = None) -> FloatArray:
+        """Return outputs `[batch, n_out]`, computed in chunks of `rows`, by default of those of the class."""
         x = x if self.scaling is None else self.scaling.standardize(x)
-        return np.concatenate([self.session.run(chunk)[:kept] for chunk, kept in _chunks(self.session, x, rows)])
+        chunks = _chunks(self.session, x, rows or self.rows)
+        return np.concatenate([self.session.run(chunk)[:kept] for chunk, kept in chunks])
 
     def layers(self, x: FloatArray, expected: list[FloatArray]) -> list[FloatArray]:
         """Return activations `[batch, n]` of all layers, the outputs last; hidden ones in the scales of `expected`."""
         session, x = self.instrumented, x if self.scaling is None else self.scaling.standardize(x)
-        results = [(session.run_all(chunk), kept) for chunk, kept in _chunks(session, x, CHUNK)]
+        results = [(session.run_all(chunk), kept) for chunk, kept in _chunks(session, x, self.rows)]
         names = [*(f"layer{i}/activation" for i in range(len(expected) - 1)), "output"]
         missing = [name for name in names if name not in results[0][0]]
         if missing:
@@ -65,19 +71,20 @@ def _unscale(actual: FloatArray, expected: FloatArray) -> FloatArray:
 
 @contextmanager
 def load_artifact(
-    engine: str, artifact: Path, content: bytes, exporter: Exporter, scaling: Standardization | None
+    engine: str, artifact: Path, content: bytes, exporter: Exporter, scaling: Standardization | None, network: Network
 ) -> Iterator[ArtifactRun]:
-    """Load an artifact, whose main file has this content, in an engine; release it at exit."""
+    """Load an artifact of a network, whose main file has this content, in an engine; release it at exit."""
+    rows = CHUNK if network.is_instant else max(1, min(CHUNK, CHUNK_MACS // network.macs))
     has_scaled_layers = exporter.properties(content).get(SCALED_HIDDEN[0]) == SCALED_HIDDEN[1]
     with ExitStack() as stack:
         session = stack.enter_context(worker.load(engine, artifact, artifact.name))
         instrumented = exporter.instrument(content)
         if instrumented == content:
-            yield ArtifactRun(session, session, scaling, has_scaled_layers)
+            yield ArtifactRun(session, session, scaling, has_scaled_layers, rows)
         else:
             what = f"{artifact.name} with the outputs of all layers"
             instrumented_session = stack.enter_context(worker.load(engine, instrumented, what))
-            yield ArtifactRun(session, instrumented_session, scaling, has_scaled_layers)
+            yield ArtifactRun(session, instrumented_session, scaling, has_scaled_layers, rows)
 
 
 def _chunks(session: WorkerSession, x: FloatArray, rows: int) -> Iterator[tuple[FloatArray, int]]:

@@ -170,7 +170,7 @@ def verify(
     results = []
     for number, (name, version) in enumerate(versions.items(), start=1):
         progress(f"run {name}", number / (len(versions) + 1))
-        with load_artifact(name, artifact, content, exporter, scaling) as subject:
+        with load_artifact(name, artifact, content, exporter, scaling, model.network) as subject:
             results.append(_verify_in(f"{name} {version}", subject, baseline, rounded))
     return tuple(results)
 
