@@ -12,6 +12,7 @@ from annotated_types import Ge, Lt, MinLen
 
 from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Network
+from sen_runtime.ir.neurons import RefractoryLif
 
 ENTRY_POINT_GROUP = "sen_edge.exporters"
 #: Steps of an unrolled graph; onnxruntime loads it in a time that grows with their square.
@@ -151,6 +152,7 @@ def describe(network: Network, snn: str = "") -> dict[str, str]:
             "input_coding": network.input_coding,
             **({"delta": f"{network.delta:.9g}"} if network.delta else {}),
             "readout": network.readout,
+            **({} if network.readout_decay == 1 else {"readout_decay": f"{network.readout_decay:.9g}"}),
         }
     return properties
 
@@ -165,12 +167,27 @@ def check_float_activations(network: Network, target: str) -> None:
 
 
 def check_instant(network: Network, target: str) -> None:
-    """Refuse delays, recurrent synapses, synaptic currents and refractory neurons with a `NoFormError`."""
+    """Refuse delays, recurrent synapses, synaptic currents, refractory neurons and weighted steps by name.
+
+    Raises:
+        NoFormError: with what the network has of these.
+    """
     if not network.is_instant:
-        raise NoFormError(
-            f"{target} has no form of delays, recurrent synapses, synaptic currents and refractory neurons",
-            hint="take --to sen",
-        )
+        raise NoFormError(f"{target} has no form of {name_memory(network)}", hint="take --to onnx, tflite, c or sen")
+
+
+def name_memory(network: Network) -> str:
+    """What a network has beyond membranes and weights of the same step, such as "delays and recurrent synapses"."""
+    layers = network.layers
+    names = {
+        "delays": any(layer.delay is not None for layer in layers),
+        "recurrent synapses": any(layer.recurrent is not None for layer in layers),
+        "synaptic currents": any(layer.synapse != 0 for layer in layers),
+        "refractory neurons": any(isinstance(layer.neuron, RefractoryLif) for layer in layers),
+        "a mean whose steps differ in weight": network.readout_decay != 1,
+    }
+    *most, last = [name for name, is_present in names.items() if is_present]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -> None:
@@ -196,6 +213,8 @@ def check_step(network: Network, options: ExportOptions) -> None:
     refused = ""
     if network.readout == "spike_count" and network.output_scaling is not None:
         refused = "a restored output of a spike count, which"
+    elif network.readout_decay != 1 and network.output_scaling is not None:
+        refused = "a restored output of a mean whose steps differ in weight, which"
     elif network.readout != "last_membrane" and network.output_activation != "none":
         refused = f"{network.output_activation} of a {network.readout.replace('_', ' ')}, which"
     if refused:

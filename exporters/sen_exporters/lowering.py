@@ -5,84 +5,33 @@ multiplied once, with the weighted sum of its inputs over time:
 
     readout = sum_t c[t] (W x[t] + b) = W (sum_t c[t] x[t]) + b sum_t c[t]
 
-Where its neurons differ, each has factors of its own, and the currents `W x[t] + b` are weighted.
+Where its neurons differ, each has factors of its own, and the currents `W x[t] + b` are weighted; so are those of
+delayed synapses and of synaptic currents.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import singledispatch
-from typing import Literal, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError, NoFormError
-from sen_runtime.ir.checks import Parameter
+from sen_exporters.operators import ACTIVATIONS, Operators, State, V
+from sen_exporters.wiring import Wiring
 from sen_runtime.ir.codings import RATE_LEVELS
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network, is_constant_readout, readout_factors
-from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
+from sen_runtime.ir.neurons import LeakyIntegrator, Lif, Neuron, RefractoryLif
 
 #: Below, the inverse distance of two float32 around a threshold would overflow.
 MIN_THRESHOLD = 2.0**-100
 #: A phase of input coding "rate" is a multiple of 1 / RATE_LEVELS: above this it is at least 1.
 RATE_THRESHOLD = 1 - 0.5 / RATE_LEVELS
-
-V = TypeVar("V")
-Activation = Literal["", "Relu"]
-#: Functions of neurons without state; the identity is empty.
-ACTIVATIONS: Mapping[type[Neuron], Activation] = {Identity: "", Relu: "Relu"}
-
-
-class Operators(Protocol[V]):
-    """Operators of a target; each adds a value `[rows, n]` called `name`, and returns it."""
-
-    def affine(self, layer: Layer, index: int, x: V, name: str, activation: Activation = "") -> V:
-        """`f(W x + b)` of layer `index`, f the identity or an activation."""
-
-    def binary(self, operator: Literal["Add", "Sub", "Mul"], a: V, b: V, name: str) -> V:
-        """`a + b`, `a - b` or `a * b` in each neuron, in the type of `a`."""
-
-    def vector(self, name: str, values: NDArray[np.float32]) -> V:
-        """A stored vector `[n]`."""
-
-    def activate(self, activation: str, x: V, name: str) -> V:
-        """`x` after a "softmax" over its neurons, or a "sigmoid" of each."""
-
-    def scale(self, x: V, factor: Parameter, constant: str, name: str, like: V) -> V:
-        """`x` times the stored number or row `constant`, in the type of `like`; `x` itself where that is the same."""
-
-    def silence(self, x: V, spikes: V, name: str) -> V:
-        """`x`, 0 for neurons that spike."""
-
-    def spikes(self, membrane: V, threshold: Parameter, layer: str, prefix: str) -> V:
-        """`prefix/spikes`: 1 where the membrane is above the threshold, else 0."""
-
-    def membrane(self, name: str, size: int, x: V) -> V:
-        """Membrane `[rows, size]` that a caller provides, with the rows of `x`."""
-
-    def time_first(self, x: V, network: Network, name: str) -> V:
-        """Sequences `[batch, T, n]` in the layout of `join`."""
-
-    def floor(self, x: V, name: str) -> V:
-        """The largest integers up to `x`."""
-
-    def join_columns(self, parts: Sequence[V], name: str) -> V:
-        """Columns of `parts`, one part after the other."""
-
-    def join(self, parts: Sequence[V], name: str) -> V:
-        """Values of all steps as one, by a layout of the format: `[T * batch, n]` or `[batch, T, n]`."""
-
-    def split(self, joined: V, names: Sequence[str]) -> list[V]:
-        """The inverse of `join`."""
-
-    def total(self, network: Network, train: Sequence[V]) -> V:
-        """Sum over time: the output of a spike count, or of a readout from weighted currents."""
-
-    def read_out(self, network: Network, x: V, train: Sequence[V]) -> V:
-        """Output of the last layer from its inputs in each step, or where `train` is empty from the network's."""
+#: Neurons that spike.
+SPIKING = (Lif, RefractoryLif)
 
 
 def check_thresholds(network: Network) -> None:
@@ -94,7 +43,7 @@ def check_thresholds(network: Network) -> None:
     found = {
         f"layer {index}: the threshold": float(np.min(layer.neuron.threshold))
         for index, layer in enumerate(network.layers)
-        if isinstance(layer.neuron, Lif)
+        if isinstance(layer.neuron, SPIKING)
     }
     if network.input_coding == "delta":
         found["the delta of the input coding"] = network.delta
@@ -136,13 +85,23 @@ def _lif(neuron: Lif, graph: Operators[V], layer: str, before: V, spikes: V, cur
     return graph.binary("Sub", charged, reset, after)
 
 
-def _decay(neuron: Lif | LeakyIntegrator, graph: Operators[V], layer: str, membrane: V, after: str) -> V:
+@integrate.register
+def _refractory_lif(
+    neuron: RefractoryLif, graph: Operators[V], layer: str, before: V, spikes: V, current: V, after: str
+) -> V:
+    charged = graph.binary("Add", _decay(neuron, graph, layer, before, after), current, f"{after}_charged")
+    return graph.silence(charged, spikes, after)
+
+
+def _decay(
+    neuron: Lif | RefractoryLif | LeakyIntegrator, graph: Operators[V], layer: str, membrane: V, after: str
+) -> V:
     return graph.scale(membrane, neuron.beta, f"{layer}/beta", f"{after}_decayed", membrane)
 
 
 def fire(neuron: Neuron, graph: Operators[V], layer: str, membrane: V, prefix: str) -> V:
     """Add `prefix/spikes`, 0 or 1, of a spiking model."""
-    if not isinstance(neuron, Lif):
+    if not isinstance(neuron, SPIKING):
         raise _no_form(neuron)
     return graph.spikes(membrane, neuron.threshold, layer, prefix)
 
@@ -235,15 +194,15 @@ def _code(graph: Operators[V], network: Network, x: V) -> list[V]:
     return []
 
 
-def code_step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[tuple[V, V]]]:
-    """Add the input of the first layer in one step; return it, and the state of the coding before and after.
+def code_step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[State[V]]]:
+    """Add the input of the first layer in one step; return it, and the state of the coding.
 
     State of "rate": the phase; of "delta": the previous sample, and a flag that is 0 in the first step, then 1.
     """
     if network.input_coding == "rate":
         phase = graph.membrane("input/phase", network.n_in, x)
         spikes, after = code_rate(graph, round_rates(graph, x), phase, "input", "input/phase_next")
-        return spikes, [(phase, after)]
+        return spikes, [State(phase, after, network.n_in)]
     if network.input_coding == "delta":
         previous = graph.membrane("input/previous", network.n_features, x)
         started = graph.membrane("input/started", network.n_features, x)
@@ -252,28 +211,35 @@ def code_step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[tupl
         zero, one = (graph.vector(f"input/{name}", np.array([n], np.float32)) for name, n in (("zero", 0), ("one", 1)))
         kept = graph.binary("Add", x, zero, "input/previous_next")
         none = graph.binary("Mul", started, zero, "input/none")
-        states = [(previous, kept), (started, graph.binary("Add", none, one, "input/started_next"))]
+        flag = graph.binary("Add", none, one, "input/started_next")
+        states = [State(previous, kept, network.n_features), State(started, flag, network.n_features)]
         return code_delta(graph, network, (rise, fall), "input"), states
     return x, []
 
 
-def step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[tuple[V, V]]]:
+def step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[State[V]]]:
     """Add one step of all layers.
 
     Returns:
-        The last layer's membrane, or its spikes for a spike count; the state before and after: for each layer
-        `layerN/membrane` and `layerN/membrane_next`, after that of the input coding.
+        The last layer's membrane, or its spikes for a spike count; the state: for each layer `layerN/membrane`, and
+        what its delays and synapses keep, see `sen_exporters.wiring`; after that of the input coding. The value after
+        the step is called `.._next`.
     """
-    x, states = code_step(graph, network, x)
+    x, coded = code_step(graph, network, x)
+    states: list[State[V]] = []
     for index, layer in enumerate(network.layers):
         name, neuron, is_readout = f"layer{index}", layer.neuron, layer.neuron.role == "readout"
-        before = graph.membrane(f"{name}/membrane", layer.weight.shape[0], x)
-        current = graph.affine(layer, index, x, f"{name}/current")
+        n_out, wiring = layer.weight.shape[0], Wiring(graph, layer, index, x)
+        before = graph.membrane(f"{name}/membrane", n_out, x)
+        kept = {key: graph.membrane(f"{name}/{key}", size, x) for key, size in wiring.sizes.items()}
+        current, kept_next = wiring.current(x, kept, name, "_next")
         spikes = before if is_readout else fire(neuron, graph, name, before, f"{name}/before")
         after = integrate(neuron, graph, name, before, spikes, current, f"{name}/membrane_next")
         x = after if is_readout else fire(neuron, graph, name, after, name)
-        states.append((before, after))
-    return x, states
+        kept_next |= wiring.remember(x, kept, name, "_next")
+        states.append(State(before, after, n_out))
+        states += [State(kept[key], kept_next[key], size) for key, size in wiring.sizes.items()]
+    return x, [*states, *coded]
 
 
 def unrolled(graph: Operators[V], network: Network, x: V) -> V:
@@ -286,12 +252,54 @@ def unrolled(graph: Operators[V], network: Network, x: V) -> V:
     for index, layer in enumerate(network.layers):
         if layer.neuron.role == "readout" and network.has_summed_readout:
             return graph.read_out(network, x, train)
-        currents = _currents(graph, network, index, x, train)
-        if layer.neuron.role == "readout":
-            train = _weighted(graph, network, currents)
-        else:
-            train = _spikes(graph, layer.neuron, f"layer{index}", currents)
+        train = _layer(graph, network, index, x, train)
+    if network.layers[-1].neuron.role == "readout":
+        train = _weighted(graph, network, train)
     return graph.total(network, train)
+
+
+def _layer(graph: Operators[V], network: Network, index: int, x: V, train: list[V]) -> list[V]:
+    """Spikes `[batch, n]` of a layer in each step, or the currents of a readout. The first membrane is a current."""
+    layer, name = network.layers[index], f"layer{index}"
+    wiring = Wiring(graph, layer, index, x)
+    outputs: list[V] = []
+    kept: dict[str, V] = {}
+    membrane: V | None = None
+    for t, arrived in enumerate(_arriving(graph, network, index, x, train, wiring)):
+        step_name = f"{name}/t{t}"
+        current, synaptic = wiring.integrate(arrived, kept, step_name)
+        kept |= synaptic
+        if layer.neuron.role == "readout":
+            outputs.append(current)
+            continue
+        if membrane is None:
+            membrane = current
+        else:
+            membrane = integrate(layer.neuron, graph, name, membrane, outputs[-1], current, f"{step_name}/membrane")
+        outputs.append(fire(layer.neuron, graph, name, membrane, step_name))
+        if t + 1 < network.timesteps:
+            kept |= wiring.remember(outputs[-1], kept, step_name)
+    return outputs
+
+
+def _arriving(graph: Operators[V], network: Network, index: int, x: V, train: list[V], wiring: Wiring[V]) -> list[V]:
+    """Current of a layer in each step; without bias, recurrent and synaptic currents where it has any of these."""
+    layer, steps = network.layers[index], range(network.timesteps)
+    if layer.is_instant:
+        return _currents(graph, network, layer, index, x, train, "current")
+    if not wiring.is_varied:
+        arrived = _currents(graph, network, replace(layer, bias=None), index, x, train, "arrival")
+        silent = [graph.scale(arrived[0], 0.0, "zero", f"layer{index}/silent", arrived[0])] if wiring.depth else []
+        return [*silent * wiring.depth, *arrived][: len(steps)]
+    if not train and network.coding.is_constant:
+        train = [x] * len(steps)
+    elif not train:
+        train = graph.split(graph.time_first(x, network, "input/train"), [f"input/t{t}" for t in steps])
+    arrived, history = [], dict[str, V]()
+    for t, spikes in enumerate(train):
+        current, history = wiring.arrive(spikes, history, f"layer{index}/t{t}")
+        arrived.append(current)
+    return arrived
 
 
 def _weighted(graph: Operators[V], network: Network, currents: list[V]) -> list[V]:
@@ -305,24 +313,16 @@ def _weighted(graph: Operators[V], network: Network, currents: list[V]) -> list[
     ]
 
 
-def _currents(graph: Operators[V], network: Network, index: int, x: V, train: list[V]) -> list[V]:
+def _currents(
+    graph: Operators[V], network: Network, layer: Layer, index: int, x: V, train: list[V], name: str
+) -> list[V]:
     """Current `[batch, n]` of a layer in each step, from the spikes of the layer before or the input."""
-    layer, name, steps = network.layers[index], f"layer{index}", range(network.timesteps)
+    steps, prefix = range(network.timesteps), f"layer{index}"
     if not train and network.coding.is_constant:
-        return [graph.affine(layer, index, x, f"{name}/current")] * len(steps)
-    joined = graph.join(train, f"{name}/inputs") if train else graph.time_first(x, network, f"{name}/inputs")
-    currents = graph.affine(layer, index, joined, f"{name}/currents")
-    return graph.split(currents, [f"{name}/t{t}/current" for t in steps])
-
-
-def _spikes(graph: Operators[V], neuron: Neuron, layer: str, currents: list[V]) -> list[V]:
-    """Spikes `[batch, n]` of each step. The first membrane is the first current."""
-    membrane = currents[0]
-    spikes = [fire(neuron, graph, layer, membrane, f"{layer}/t0")]
-    for t, current in enumerate(currents[1:], start=1):
-        membrane = integrate(neuron, graph, layer, membrane, spikes[-1], current, f"{layer}/t{t}/membrane")
-        spikes.append(fire(neuron, graph, layer, membrane, f"{layer}/t{t}"))
-    return spikes
+        return [graph.affine(layer, index, x, f"{prefix}/{name}")] * len(steps)
+    joined = graph.join(train, f"{prefix}/inputs") if train else graph.time_first(x, network, f"{prefix}/inputs")
+    currents = graph.affine(layer, index, joined, f"{prefix}/{name}s")
+    return graph.split(currents, [f"{prefix}/t{t}/{name}" for t in steps])
 
 
 def hidden_values(names: Iterable[str], properties: Mapping[str, str]) -> dict[str, list[str]]:

@@ -15,9 +15,10 @@ from sen_exporters.onnx.exporter import OnnxExporter
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
 from sen_runtime.ir.codings import CODINGS
-from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.delays import ConstantDelay, StoredDelay
+from sen_runtime.ir.layer import Layer, Recurrence
 from sen_runtime.ir.network import READOUTS, Network
-from sen_runtime.ir.neurons import RESETS, LeakyIntegrator, Lif
+from sen_runtime.ir.neurons import RESETS, LeakyIntegrator, Lif, RefractoryLif
 from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization
 from tests.support.networks import KINDS, random_network
@@ -27,7 +28,19 @@ EXPORTER = OnnxExporter()
 #: Each is in all tools of docs/reference/consumers.md that have the data types of a form.
 OPERATORS = {
     *("Add", "Div", "Floor", "HardSigmoid", "MatMul", "Max", "Mul", "ReduceSum", "Relu", "Sigmoid", "Softmax", "Sqrt"),
-    *("Cast", "Concat", "ConstantOfShape", "Gather", "Identity", "Reshape", "Scan", "ScatterND", "Shape", "Slice"),
+    *(
+        "Cast",
+        "Concat",
+        "ConstantOfShape",
+        "Gather",
+        "GatherElements",
+        "Identity",
+        "Reshape",
+        "Scan",
+        "ScatterND",
+        "Shape",
+        "Slice",
+    ),
     *("Split", "Sub", "Transpose"),
 }
 #: float16 and int8 are types of stored weights alone, int32 of stored indices.
@@ -125,6 +138,32 @@ def test_codings_and_parameters_of_each_neuron_keep_the_rules(snn, coding, reset
     readout = Layer(Dense(rng.normal(size=(3, 5)).astype(np.float32)), None, LeakyIntegrator(vector(rng, 3)))
     network = Network((hidden, readout), 4, coding, **({"delta": 0.1} if coding == "delta" else {}))
     check_rules(EXPORTER.export(network, EXPORTER.Options(snn=snn, batch_size=batch_size)).main, batch_size)
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+@pytest.mark.parametrize("coding", list(CODINGS))
+@pytest.mark.parametrize("snn", ["unrolled", "scan", "step"])
+def test_delays_and_recurrent_synapses_keep_the_rules(snn, coding, batch_size):
+    rng = np.random.default_rng(0)
+    n_in = 8 if coding == "delta" else 4
+    for delay, readout_delay in ((ConstantDelay(2), stored(rng, 3, 5)), (stored(rng, 5, n_in, 300), ConstantDelay(1))):
+        hidden = Layer(
+            Dense(rng.normal(size=(5, n_in)).astype(np.float32)),
+            vector(rng, 5),
+            RefractoryLif(0.5, vector(rng, 5)),
+            delay=delay,
+            recurrent=Recurrence(Dense(rng.normal(size=(5, 5)).astype(np.float32)), stored(rng, 5, 5)),
+            synapse=0.5,
+        )
+        weight = Dense(rng.normal(size=(3, 5)).astype(np.float32))
+        readout = Layer(weight, None, LeakyIntegrator(0.5), delay=readout_delay)
+        network = Network((hidden, readout), 4, coding, **({"delta": 0.1} if coding == "delta" else {}))
+        for kept in (network, to_float16(network)):
+            check_rules(EXPORTER.export(kept, EXPORTER.Options(snn=snn, batch_size=batch_size)).main, batch_size)
+
+
+def stored(rng, n_out, n_in, longest=5):
+    return StoredDelay(rng.integers(1, longest + 1, (n_out, n_in)).astype(np.uint16))
 
 
 @pytest.mark.parametrize("batch_size", [None, 2])

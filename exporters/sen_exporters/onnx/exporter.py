@@ -15,13 +15,14 @@ from sen_exporters.base import (
     ExportError,
     NoFormError,
     check_float_activations,
-    check_instant,
     check_step,
     check_unrolled,
 )
 from sen_exporters.lowering import check_thresholds, hidden_values
+from sen_exporters.onnx.delays import DELAY_BYTES
 from sen_exporters.onnx.forms import build
 from sen_exporters.onnx.graph import OnnxOptions, set_properties, value_info
+from sen_exporters.wiring import is_varied
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
@@ -35,7 +36,9 @@ class OnnxExporter(Exporter):
 
     Inputs and outputs are float32. Layer N of a multilayer perceptron has the value `layerN/activation`; a spiking
     network has `layerN/t{t}/spikes` and from t = 1 on `layerN/t{t}/membrane` (unrolled), or `layerN/membrane` and
-    `layerN/spikes` (scan: in the body of the Scan; step). The last layer has `output`.
+    `layerN/spikes` (scan: in the body of the Scan; step). The last layer has `output`. A layer with delays
+    has `layerN/history`, one with recurrent synapses `layerN/recurrent/history`, one with synaptic currents
+    `layerN/synaptic_current`.
 
     Standardized inputs are `input/standardized`; outputs before they are restored `output/standardized`, and before an
     activation `output/logits`.
@@ -47,7 +50,6 @@ class OnnxExporter(Exporter):
 
     def check(self, network: Network, options: OnnxOptions) -> None:
         """Refuse options without a form in ONNX, and networks larger than one file."""
-        check_instant(network, "the ONNX export")
         check_unrolled(network, options, "scan or --snn step")
         check_step(network, options)
         if options.sparse_format == "block":
@@ -107,8 +109,11 @@ class OnnxExporter(Exporter):
 def _array_bytes(network: Network, sparse_format: str) -> int:
     """Approximate bytes of the arrays in the file."""
     total = network.nbytes
-    for layer in network.layers:
-        for operator in leaves(layer.weight):
+    connections = [connection for layer in network.layers for connection in layer.connections]
+    for weight, delay in connections:
+        if is_varied(delay):
+            total += DELAY_BYTES * weight.shape[0] * weight.shape[1]
+        for operator in leaves(weight):
             if isinstance(operator, Sparse):
                 n_out, n_in = operator.shape
                 width = operator.values.itemsize

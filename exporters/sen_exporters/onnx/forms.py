@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -12,24 +12,53 @@ from onnx import ModelProto, helper
 
 from sen_exporters import lowering
 from sen_exporters.base import describe
-from sen_exporters.lowering import Activation, fire, integrate
+from sen_exporters.lowering import fire, integrate
+from sen_exporters.onnx.delays import delay_offsets, gather
 from sen_exporters.onnx.graph import FLOAT, GraphBuilder, OnnxOptions, set_properties, value_info
-from sen_exporters.onnx.weights import affine
+from sen_exporters.onnx.weights import affine, in_layer, matrix
+from sen_exporters.operators import Activation, State
+from sen_exporters.wiring import Wiring
 from sen_runtime.ir.checks import Parameter
+from sen_runtime.ir.delays import Steps
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network, is_constant_readout, readout_factors
+from sen_runtime.ir.operators import WeightOperator
 
 #: Stored numbers of slices along the time axis.
 SLICES = (("start", 0), ("second", 1), ("last", -1), ("time_axis", 1))
 
 
 class _Operators(GraphBuilder):
-    """A graph with the operators of `sen_exporters.lowering`; a value is its name."""
+    """A graph with the operators of `sen_exporters.operators`; a value is its name.
+
+    Attributes:
+        rank: of a value in a step: 2, `[batch, n]`, or 3, `[batch, 1, n]`.
+    """
+
+    rank = 2
 
     def affine(self, layer: Layer, index: int, x: str, name: str, activation: Activation = "") -> str:
         if not activation:
             return affine(self, layer, index, x, name)
         return self.node(activation, [affine(self, layer, index, x, f"layer{index}/preactivation")], name)
+
+    def matrix(self, weight: WeightOperator, index: int, prefix: str) -> str:
+        with in_layer(index):
+            return matrix(weight, self, prefix)
+
+    def multiply(self, x: str, matrix: str, name: str) -> str:
+        return self.node("MatMul", [x, matrix], name)
+
+    def offsets(self, delays: Steps, prefix: str, like: str) -> str:
+        return delay_offsets(self, delays, f"{prefix}/delays", like, self.rank)
+
+    def gather(self, line: str, offsets: str, matrix: str, shape: tuple[int, int], name: str) -> str:
+        return gather(self, line, offsets, matrix, shape, name, self.rank)
+
+    def columns(self, x: str, start: int, stop: int, name: str) -> str:
+        numbers = ((str(start), start), (str(stop), stop), ("axis", -1))
+        stored = [self.constant(f"columns/{key}", np.array([number])) for key, number in numbers]
+        return self.node("Slice", [x, *stored], name)
 
     def binary(self, operator: str, a: str, b: str, name: str) -> str:
         return self.node(operator, [a, b], name)
@@ -102,10 +131,8 @@ def build(network: Network, options: OnnxOptions) -> ModelProto:
     elif options.snn == "step":
         last, states = lowering.step(graph, network, x)
         graph.node("Identity", [last], y)
-        sizes = [*[network.n_features] * (len(states) - len(network.layers)), *network.layer_sizes[1:]]
-        for (before, after), size in zip(states, sizes, strict=True):
-            inputs.append(value_info(before, [graph.batch, size]))
-            outputs.append(value_info(after, [graph.batch, size]))
+        inputs += [value_info(state.before, [graph.batch, state.size]) for state in states]
+        outputs += [value_info(state.after, [graph.batch, state.size]) for state in states]
     elif options.snn == "scan":
         _scan(graph, network, x)
     else:
@@ -125,30 +152,23 @@ def build(network: Network, options: OnnxOptions) -> ModelProto:
 
 def _unrolled(graph: _Operators, network: Network, x: str) -> None:
     """Add all steps one by one. Values are `[batch, T, n]`, and `[batch, 1, n]` in a step: any batch keeps its axis."""
+    graph.rank = 3
     if not network.coding.has_steps:
         shape = graph.constant("input/step_shape", np.array([0, 1, network.n_in]))
         x = graph.node("Reshape", [x, shape], "input/step")
     lowering.unrolled(graph, network, x)
 
 
-@dataclass(frozen=True)
-class _State:
-    """A value that a Scan carries from step to step, `[batch, size]`, called `before` at the start of a step."""
-
-    name: str
-    before: str
-    size: int
-
-
 def _scan(graph: _Operators, network: Network, x: str) -> None:
     """Add all steps as a Scan, whose body is one step of all spiking layers; its graph does not grow with T.
 
-    State: membrane and spikes of each spiking layer, and the sum of the readout, whose product is in the body where its
-    neurons differ; of input coding "rate" the phase. Scanned: what arrives in each step, and the readout's factors
-    `[T, 1]` or `[T, n]`. A body reads nothing from outside, which not all engines provide.
+    State: membrane and spikes of each spiking layer, what delays and synapses of layers keep, and the sum of the
+    readout, whose product is in the body where its neurons differ; of input coding "rate" the phase. Scanned: what
+    arrives in each step, and the readout's factors `[T, 1]` or `[T, n]`. A body reads nothing from outside, which not
+    all engines provide.
     """
     spiking = [layer for layer in network.layers if layer.neuron.role == "spiking"]
-    if not spiking:
+    if not spiking and network.layers[0].is_instant:
         _unrolled(graph, network, x)
         return
     is_summed = network.has_summed_readout
@@ -159,61 +179,71 @@ def _scan(graph: _Operators, network: Network, x: str) -> None:
         scanned[graph.scalar("readout/factors", factors)] = value_info("readout/factor", factors.shape[1:])
         axes.append(0)
     body = _Operators(graph.options)
-    state = _scan_body(body, network)
+    state = _scan_body(body, network, arriving)
     before = [value_info(each.before, [graph.batch, each.size]) for each in state]
-    after = [value_info(each.name, [graph.batch, each.size]) for each in state]
+    after = [value_info(each.after, [graph.batch, each.size]) for each in state]
     body_graph = body.to_proto("step", [*before, *scanned.values()], after)
     summed = f"layer{len(spiking)}/readout_input" if is_summed else lowering.readout_name(network)
     inputs = [*_zeros(graph, [each.size for each in state]), *scanned]
-    outputs = [*(f"{each.name}_last" for each in state[:-1]), summed]
+    outputs = [*(f"{each.after}_last" for each in state[:-1]), summed]
     graph.add("Scan", inputs, outputs, "steps", body=body_graph, num_scan_inputs=len(scanned), scan_input_axes=axes)
     if is_summed:
         graph.read_out_weighted(network, summed)
 
 
 def _arriving(graph: _Operators, network: Network, x: str) -> tuple[str, int, str, int]:
-    """Add what arrives in each step: currents of the first layer, or rates, of which the body computes spikes.
+    """Add what arrives in each step: inputs or rates, or the products of the first layer where these need no body.
 
     Returns:
         The value, its axis of time, and its name and size `[batch, size]` in a step.
     """
-    layer = network.layers[0]
-    size = layer.weight.shape[0]
-    if network.coding.has_steps:
-        train = _changes(graph, network, x) if network.input_coding == "delta" else x
-        return graph.affine(layer, 0, train, "layer0/currents"), 1, "layer0/current", size
+    layer, coding = network.layers[0], network.coding
+    value = _changes(graph, network, x) if network.input_coding == "delta" else x
     if network.input_coding == "rate":
-        constant, name, size = lowering.round_rates(graph, x), "input/step_rate", network.n_in
+        value, name, size = lowering.round_rates(graph, x), "input/step_rate", network.n_in
+    elif layer.delay is not None:
+        name, size = "input/step", network.n_in
     else:
-        constant, name = graph.affine(layer, 0, x, "layer0/constant_current"), "layer0/current"
+        name, size = "layer0/current" if layer.is_instant else "layer0/arrival", layer.weight.shape[0]
+        added = layer if layer.is_instant else replace(layer, bias=None)
+        kind = name.rpartition("/")[2]
+        value = graph.affine(added, 0, value, f"{name}s" if coding.has_steps else f"layer0/constant_{kind}")
+    if coding.has_steps:
+        return value, 1, name, size
     # scanned, it costs a step nothing; as a state it would be copied
     repeated = graph.scalar("input/repeat", np.ones((network.timesteps, 1, 1)))
-    return graph.node("Mul", [repeated, constant], f"{name}s"), 0, name, size
+    return graph.node("Mul", [repeated, value], f"{name}s"), 0, name, size
 
 
-def _scan_body(body: _Operators, network: Network) -> list[_State]:
-    """Add one step: membranes and spikes, then the sum of the last spikes or currents; return the state."""
-    state, x, size = [], "", 0
+def _scan_body(body: _Operators, network: Network, arriving: str) -> list[State[str]]:
+    """Add one step: membranes and spikes, then the sum of the last spikes or currents; return the state.
+
+    `arriving` is the name of what is scanned.
+    """
+    state, x, size = [], arriving, 0
     if network.input_coding == "rate":
-        phase = _State("input/phase", "input/phase_before", network.n_in)
-        x, _ = lowering.code_rate(body, "input/step_rate", phase.before, "input", phase.name)
+        phase = State("input/phase_before", "input/phase", network.n_in)
+        x, _ = lowering.code_rate(body, arriving, phase.before, "input", phase.after)
         state.append(phase)
     layers = network.layers[:-1] if network.has_summed_readout else network.layers
     for index, layer in enumerate(layers):
         name, neuron, size = f"layer{index}", layer.neuron, layer.weight.shape[0]
-        current = body.affine(layer, index, x, f"{name}/current") if x else f"{name}/current"
-        if neuron.role == "readout":
-            x = current
-            break
-        membrane = _State(f"{name}/membrane", f"{name}/membrane_before", size)
-        spikes = _State(f"{name}/spikes", f"{name}/spikes_before", size)
-        integrate(neuron, body, name, membrane.before, spikes.before, current, membrane.name)
-        x = fire(neuron, body, name, membrane.name, name)
-        state += [membrane, spikes]
+        wiring = Wiring(body, layer, index, x)
+        kept = {key: f"{name}/{key}_before" for key in wiring.sizes}
+        is_multiplied = index == 0 and arriving.startswith(name)
+        x, kept_next = (wiring.integrate if is_multiplied else wiring.current)(x, kept, name)
+        if neuron.role == "spiking":
+            membrane = State(f"{name}/membrane_before", f"{name}/membrane", size)
+            spikes = State(f"{name}/spikes_before", f"{name}/spikes", size)
+            integrate(neuron, body, name, membrane.before, spikes.before, x, membrane.after)
+            x = fire(neuron, body, name, membrane.after, name)
+            state += [membrane, spikes]
+            kept_next |= wiring.remember(x, kept, name)
+        state += [State(kept[key], kept_next[key], columns) for key, columns in wiring.sizes.items()]
     if network.readout != "spike_count":  # the factors of a count are 1
         x = body.node("Mul", [x, "readout/factor"], "readout/weighted")
-    total = _State("readout/sum", "readout/sum_before", size)
-    body.binary("Add", total.before, x, total.name)
+    total = State("readout/sum_before", "readout/sum", size)
+    body.binary("Add", total.before, x, total.after)
     return [*state, total]
 
 

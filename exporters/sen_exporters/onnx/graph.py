@@ -21,7 +21,7 @@ Dimension = str | int
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 #: Suffix of the name of an array that is cast to the value of that name.
-SUFFIXES = {TensorProto.FLOAT16: "f16", TensorProto.INT8: "i8"}
+SUFFIXES = {TensorProto.FLOAT16: "f16", TensorProto.INT8: "i8", TensorProto.INT32: "i32"}
 
 MIN_OPSET = 13
 #: Newest operator set for which onnxruntime 1.32.0 loads and runs every form of graph.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import singledispatch
 from typing import Any
 
@@ -32,33 +34,26 @@ def affine(
     if b is not None and bias_factor is not None:
         b = (b.astype(np.float64) * bias_factor).astype(np.float32)
     bias = None if b is None else graph.cast_constant(f"layer{index}/bias", b)
-    try:
+    with in_layer(index):
         return product(layer.weight, graph, f"layer{index}", x, bias, output)
+
+
+@contextmanager
+def in_layer(index: int) -> Iterator[None]:
+    """Name the layer in errors of its weights."""
+    try:
+        yield
     except (NetworkError, ExportError) as error:
         raise type(error)(f"layer {index}: {error.message}", error.hint) from error
 
 
 @singledispatch
 def product(operator: WeightOperator, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
-    """Add `W x + b`, and return the name `output`; one function for each operator, by default of a dense matrix.
+    """Add `W x + b`, and return the name `output`; one function for each operator, by default of one matrix.
 
     `x` and `bias` are names; `prefix` is that of all other values.
     """
-    weight = _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale)
-    return _multiply(graph, prefix, x, weight, bias, output)
-
-
-@product.register
-def _coordinates(operator: Coordinates, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
-    weight = coordinate_weights(graph, operator, f"{prefix}/weight")
-    return _multiply(graph, prefix, x, weight, bias, output)
-
-
-@product.register
-def _sparse(operator: Sparse, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
-    is_sparse = graph.options.sparse_format == "densify"
-    weight = _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale, is_sparse=is_sparse)
-    return _multiply(graph, prefix, x, weight, bias, output)
+    return _multiply(graph, prefix, x, matrix(operator, graph, prefix), bias, output)
 
 
 @product.register
@@ -75,6 +70,23 @@ def _sum(operator: Sum, graph: GraphBuilder, prefix: str, x: str, bias: str | No
     a = product(operator.a, graph, f"{prefix}/a", x, None, f"{prefix}/a/result")
     b = product(operator.b, graph, f"{prefix}/b", x, bias, f"{prefix}/b/result")
     return graph.node("Add", [a, b], output)
+
+
+@singledispatch
+def matrix(operator: WeightOperator, graph: GraphBuilder, prefix: str) -> str:
+    """Add all weights as one value `W^T [n_in, n_out]`; one function for each storage, by default dense."""
+    return _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale)
+
+
+@matrix.register
+def _coordinates(operator: Coordinates, graph: GraphBuilder, prefix: str) -> str:
+    return coordinate_weights(graph, operator, f"{prefix}/weight")
+
+
+@matrix.register
+def _sparse(operator: Sparse, graph: GraphBuilder, prefix: str) -> str:
+    is_sparse = graph.options.sparse_format == "densify"
+    return _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale, is_sparse=is_sparse)
 
 
 def _multiply(graph: GraphBuilder, prefix: str, x: str, weight: str, bias: str | None, output: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from ai_edge_litert import schema_py_generated as schema
 
-from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_instant, check_step, check_unrolled
+from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_step, check_unrolled, name_memory
 from sen_exporters.lowering import check_thresholds, hidden_values
 from sen_exporters.tflite.forms import build
 from sen_exporters.tflite.graph import Graph, Signal, TfliteOptions
@@ -31,10 +31,11 @@ ENGINES_OF = {
 class TfliteExporter(Exporter):
     """`.tflite` files.
 
-    One signature, `serving_default` (`step` for a step model), with `input`, `output`, and the membranes of a step
-    model. Hidden layer N of a multilayer perceptron has the value `layerN/activation`; a spiking network has
-    `layerN/t{t}/membrane` and `layerN/t{t}/spikes` (unrolled), or `layerN/membrane_next` and `layerN/spikes`
-    (step). Inputs and outputs are float32 without `int8_io` and for targets other than "micro".
+    One signature, `serving_default` (`step` for a step model), with `input`, `output`, and the state of a step model:
+    membranes, histories of delayed spikes, synaptic currents. Hidden layer N of a multilayer perceptron has the value
+    `layerN/activation`; a spiking network has `layerN/t{t}/membrane` and `layerN/t{t}/spikes` (unrolled), or
+    `layerN/membrane_next` and `layerN/spikes` (step). Inputs and outputs are float32 without `int8_io` and
+    for targets other than "micro".
     """
 
     name = "tflite"
@@ -43,7 +44,6 @@ class TfliteExporter(Exporter):
 
     def check(self, network: Network, options: TfliteOptions) -> None:
         """Refuse networks and options that an interpreter cannot compute, or computes wrongly."""
-        check_instant(network, "the TFLite export")
         if options.snn == "scan":
             raise NoFormError(
                 "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"
@@ -124,6 +124,11 @@ def _has_wide_membrane(network: Network, options: TfliteOptions) -> bool:
 
 def _check_micro(network: Network, options: TfliteOptions, weights: Sequence[WeightOperator]) -> None:
     """Refuse what TFLite Micro does not compute, or computes wrongly in one of its releases."""
+    if not network.is_instant:
+        raise NoFormError(
+            f"--tflite-target micro is for int8 weights and activations, which have no form of {name_memory(network)}",
+            hint="leave --tflite-target out, or take --to c or sen",
+        )
     if network.input_grid is None:
         raise ExportError(
             "--tflite-target micro is for int8 weights and activations",

@@ -18,21 +18,23 @@ from numpy.typing import ArrayLike, NDArray
 
 from sen_exporters import lowering
 from sen_exporters.base import describe
-from sen_exporters.lowering import Activation
+from sen_exporters.operators import Activation
 from sen_exporters.tflite.graph import Graph, Signal, TfliteOptions
 from sen_exporters.tflite.schema import set_properties
-from sen_exporters.tflite.weights import affine
+from sen_exporters.tflite.weights import affine, gather, matrix, multiply
 from sen_runtime.ir.checks import Parameter
+from sen_runtime.ir.delays import Steps
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network, is_constant_readout, readout_factors, readout_grid
+from sen_runtime.ir.operators import WeightOperator
 
 #: Max magnitude of an int16 readout membrane, relative to the range of the outputs that one spike train gives.
 READOUT_REACH = 4.0
 
 
 class _Operators(Graph):
-    """A graph with the operators of `sen_exporters.lowering`.
+    """A graph with the operators of `sen_exporters.operators`.
 
     `membrane_grids` are those of a step model with int8 activations, by name: of spiking layers the grids of the
     network, of a readout 16 bits, because rounding in each step would make an int8 membrane drift.
@@ -54,6 +56,29 @@ class _Operators(Graph):
             wide = Signal(f"layer{index}/inputs", x.rows, Grid(x.grid.scale, 0, 16))
             x = self.convert(x, wide, layer.weight.shape[1])
         return affine(self, layer, index, x, Signal(name, x.rows, grid, activation.upper() or "NONE"))
+
+    def matrix(self, weight: WeightOperator, index: int, prefix: str) -> Signal:
+        return matrix(self, weight, prefix)
+
+    def multiply(self, x: Signal, matrix: Signal, name: str) -> Signal:
+        return multiply(self, x, matrix, Signal(name, x.rows))
+
+    def offsets(self, delays: Steps, prefix: str, like: Signal) -> Signal:
+        n_out, n_in = delays.shape
+        columns = delays * np.int32(n_in) + np.arange(n_in, dtype=np.int32)
+        return Signal(self.constant(f"{prefix}/offsets", columns), n_out)
+
+    def gather(self, line: Signal, offsets: Signal, matrix: Signal, shape: tuple[int, int], name: str) -> Signal:
+        return gather(self, line, offsets, matrix, Signal(name, line.rows))
+
+    def columns(self, x: Signal, start: int, stop: int, name: str) -> Signal:
+        first, last = (self.constant(f"columns/{at}", np.array([0, at], np.int32)) for at in (start, stop))
+        strides = self.constant("columns/strides", np.array([1, 1], np.int32))
+        part = self.declare(x.named(name), stop - start)
+        # all rows; SLICE refuses another number of rows than that of the file
+        options = schema.StridedSliceOptionsT(beginMask=1, endMask=1)
+        self.operator("STRIDED_SLICE", x.version, [x.name, first, last, strides], [name], options)
+        return part
 
     def binary(self, operator: str, a: Signal, b: Signal, name: str) -> Signal:
         return self.arithmetic(operator.upper(), a, b, a.named(name))
@@ -175,8 +200,8 @@ def build(network: Network, options: TfliteOptions) -> Any:
     if network.is_spiking and options.snn == "step":
         y, states = lowering.step(graph, network, x)
         signature = "step"
-        inputs |= {before.name: before.name for before, _ in states}
-        outputs |= {after.name: after.name for _, after in states}
+        inputs |= {state.before.name: state.before.name for state in states}
+        outputs |= {state.after.name: state.after.name for state in states}
     elif network.is_spiking:
         y = lowering.unrolled(graph, network, x)
     else:

@@ -134,6 +134,35 @@ def _int8(operator: WeightOperator, graph: Graph, name: str, x: Signal, bias: Ar
     return y
 
 
+def matrix(graph: Graph, operator: WeightOperator, prefix: str) -> Signal:
+    """Add all weights `[n_out, n_in]` as one value in float32, stored dense."""
+    w = operator.stored_matrix() if operator.scale is None else operator.to_dense()
+    name = f"{prefix}/weight"
+    return Signal(_widened(graph, graph.constant(name, w), w), len(w))
+
+
+def multiply(graph: Graph, x: Signal, weights: Signal, y: Signal) -> Signal:
+    """Add `y = W x` with weights of `matrix`, and return y."""
+    graph.declare(y, graph.shape(weights.name)[0])
+    graph.operator("FULLY_CONNECTED", 1, [x.name, weights.name, None], [y.name], schema.FullyConnectedOptionsT())
+    return y
+
+
+def gather(graph: Graph, line: Signal, offsets: Signal, weights: Signal, y: Signal) -> Signal:
+    """Add what arrives through synapses of different delays, and return y.
+
+    The products of weights of `matrix` with what each synapse reads of a line, at `offsets [n_out, n_in]`, are summed.
+    """
+    n_out, n_in = graph.shape(weights.name)
+    read = graph.declare(Signal(f"{y.name}_read", y.rows), n_out, n_in)
+    graph.operator("GATHER", 1, [line.name, offsets.name], [read.name], schema.GatherOptionsT(axis=1))
+    products = graph.arithmetic("MUL", read, weights, Signal(f"{y.name}_products", y.rows))
+    graph.declare(y, n_out)
+    axis = graph.constant("sources_axis", np.array([2], np.int32))
+    graph.operator("SUM", 1, [products.name, axis], [y.name], schema.ReducerOptionsT())
+    return y
+
+
 @singledispatch
 def store_matrix(operator: WeightOperator, graph: Graph, name: str) -> Weights:
     """Weights for float activations; one function for each storage that TFLite has, by default dense."""
