@@ -30,19 +30,25 @@ YIN_YANG = {
     "learning_rate": 0.02,
     "label_smoothing": 0.0,
     "validation": 1 / 6,
-    "epochs": 80,
+    "epochs": 70,
 }
 SHORT = {**YIN_YANG, "hidden": (15,), "beta": 0.5, "synapse": 0.3, "epochs": 40}
 #: Learning rate of positions and free delays, in steps.
-RATE = {"position_rate": 0.05}
+LONG_MEMORY, SHORT_MEMORY = {"position_rate": 0.01, "max_delay": 16}, {"position_rate": 0.05}
 DIGITS = {"hidden": (64,), "beta": 0.6, "learning_rate": 0.01, "validation": 0.1, "epochs": 30}
+#: Weights from positions learn from more and shorter steps, with slower membranes.
 COORDINATES = {
     "weights": "positions",
     "dims": 8,
-    "exponent": 2.0,
+    "exponent": 3.0,
     "position_scale": 3.0,
-    "position_rate": 0.3,
-    "epochs": 60,
+    "position_rate": 0.07,
+    "max_delay": 16,
+    "beta": 0.85,
+    "synapse": 0.5,
+    "learning_rate": 0.03,
+    "batch_size": 32,
+    "epochs": 75,
 }
 
 
@@ -57,10 +63,11 @@ def forms(common: Mapping[str, Any], delayed: Mapping[str, Any]) -> tuple[Row, .
 
 #: In the order of the page.
 SECTIONS: Mapping[str, tuple[Row, ...]] = {
-    "yin-yang": forms(YIN_YANG, RATE),
-    "short-memory": forms(SHORT, RATE),
+    "yin-yang": forms(YIN_YANG, LONG_MEMORY),
+    "short-memory": forms(SHORT, SHORT_MEMORY),
     "spoken-digits": (
         *forms(DIGITS, {}),
         Row("positions, 3-D, 90 % of the synapses pruned", {**DIGITS, "dims": 3, "sparsity": 0.9}),
+        Row("weights and delays from positions, 8-D", {**DIGITS, **COORDINATES}),
     ),
 }
