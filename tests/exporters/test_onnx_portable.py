@@ -25,7 +25,8 @@ from tests.support.networks import KINDS, random_network
 
 EXPORTER = OnnxExporter()
 
-#: Each is in all tools of docs/reference/consumers.md that have the data types of a form.
+#: Each is in all tools of docs/reference/consumers.md that have the data types of a form; GatherElements, for delays
+#: alone, is in ReferenceEvaluator, OpenVINO and tract.
 OPERATORS = {
     *("Add", "Div", "Floor", "HardSigmoid", "MatMul", "Max", "Mul", "ReduceSum", "Relu", "Sigmoid", "Softmax", "Sqrt"),
     *(
