@@ -99,7 +99,7 @@ def export(form: Form, folder: Path, simd: Simd) -> Path:
     (main.parent / "exported_case.h").write_text(
         f'#include "net.h"\n#define CASE_ARENA net_arena\n#define CASE_RUN {case.function}\n'
         f"#define CASE_OUTPUT {output}\n#define CASE_TOLERANCE {case.tolerance.hex()}f\n"
-        + _definition("case_x", case.x)
+        + _definition("case_x", case.x.reshape(len(case.x), -1))
         + _definition("case_y", case.y)
     )
     return main.parent

@@ -165,8 +165,11 @@ def _quantize(
     bits: int = 8,
 ) -> Network:
     """Quantize weights; activations too if `activation_range` is given."""
-    if not network.is_instant:
-        raise UsageError("networks with delays, recurrent synapses or synaptic currents have no integer form")
+    if not network.is_instant and (bits < 8 or activation_range is not None):
+        raise UsageError(
+            "networks with delays, recurrence or synaptic currents have neither int4 weights nor int8 activations",
+            hint="use --dtype int8-dynamic",
+        )
     if granularity not in GRANULARITIES:
         raise UsageError(f"--granularity is {granularity!r}; expected one of {', '.join(GRANULARITIES)}")
     inputs: list[FloatArray] | list[None] = [None] * len(network.layers)
@@ -187,7 +190,10 @@ def _quantize(
             grid = SPIKES if network.is_spiking else layers[-1].grid
         try:
             fitted = replace(fit, x=x, x_grid=grid, bits=4 if index in coarse else 8)
-            layers.append(_quantize_layer(network, layer, fitted, value))
+            quantized = (
+                _quantize_layer(network, layer, fitted, value) if layer.is_instant else _quantize_wired(layer, fit)
+            )
+            layers.append(quantized)
         except (NetworkError, DataError) as error:
             raise type(error)(f"layer {index}: {error.message}", error.hint) from error
     return replace(network, layers=tuple(layers), input_grid=input_grid)
@@ -246,6 +252,21 @@ def _quantize_layer(network: Network, layer: Layer, fit: _Fit, values: FloatArra
         steps, neuron = network.timesteps, layer.neuron
         grid = _membrane_grid(layer, neuron, steps, fit.x, values) if isinstance(neuron, Lif) else fit.grid(values)
     return replace(layer, weight=weight, bias=bias, grid=grid)
+
+
+def _quantize_wired(layer: Layer, fit: _Fit) -> Layer:
+    """Quantize a layer with delays, recurrent synapses or synaptic currents, without calibration inputs.
+
+    Dense weights of both connections get the same scales, so that engines can add them as integers.
+    """
+    recurrent = layer.recurrent
+    weights = [weight for weight, _ in layer.connections]
+    if recurrent is None or not all(isinstance(weight, Dense) and weight.scale is None for weight in weights):
+        own = [fit.operator(weight) for weight in weights]
+    else:
+        values, scale = fit.matrix(np.concatenate([weight.to_dense() for weight in weights], axis=1))
+        own = [Dense(each.copy(), scale) for each in np.split(values, [weights[0].shape[1]], axis=1)]
+    return replace(layer, weight=own[0], recurrent=None if recurrent is None else replace(recurrent, weight=own[1]))
 
 
 def _membrane_grid(layer: Layer, neuron: Lif, steps: int, x: FloatArray, values: FloatArray) -> Grid:

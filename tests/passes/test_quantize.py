@@ -12,8 +12,9 @@ from sen_edge.passes.quantize import quantization_errors, to_int8, to_int8_weigh
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
+from sen_runtime.ir.delays import ConstantDelay
 from sen_runtime.ir.int8 import SPIKES, Grid
-from sen_runtime.ir.layer import Layer
+from sen_runtime.ir.layer import Layer, Recurrence
 from sen_runtime.ir.network import Network, readout_factors, readout_grid
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
@@ -345,3 +346,29 @@ def test_a_neuron_without_weights_keeps_its_bias() -> None:
     after = to_int8(network, np.random.default_rng(0).random((64, 2), np.float32) * 1000)
     step = float(after.layers[0].weight.scale[0]) * after.input_grid.scale
     assert step < 1e-6 and 1.5 / step <= 2**30 * 1.001
+
+
+def test_both_connections_of_a_recurrent_layer_with_delays_have_the_same_scales() -> None:
+    rng = np.random.default_rng(0)
+    weights = [Dense(rng.normal(size=(5, n)).astype(np.float32)) for n in (7, 5)]
+    hidden = Layer(
+        weights[0],
+        None,
+        Lif(0.5),
+        delay=ConstantDelay(2),
+        recurrent=Recurrence(weights[1], ConstantDelay(1)),
+        synapse=0.5,
+    )
+    readout = Layer(Dense(rng.normal(size=(3, 5)).astype(np.float32)), None, LeakyIntegrator(0.5))
+    network = Network((hidden, readout), 6, "spikes")
+    quantized = to_int8_weights(network)
+    own = [weight for weight, _ in quantized.layers[0].connections]
+    assert all(weight.stored_matrix().dtype == np.int8 for weight in own)
+    np.testing.assert_array_equal(own[0].scale, own[1].scale)
+    for before, after in zip(weights, own, strict=True):
+        assert np.abs(before.to_dense() - after.to_dense()).max() <= 0.51 * after.scale.max()
+    with pytest.raises(UsageError) as caught:
+        to_int8_weights(network, bits=4)
+    assert caught.value.hint
+    with pytest.raises(UsageError):
+        to_int8(network, (rng.random((4, 6, 7)) < 0.5).astype(np.float32))

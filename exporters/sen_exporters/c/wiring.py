@@ -119,8 +119,8 @@ def _lower_connection(
     members: Members = {"n_in": weight.shape[1], "n_out": weight.shape[0]}
     if isinstance(delay, SpatialDelay) and _is_computed(weight, delay, form):
         positions = f"{place.name}_positions"
-        structures[positions] = ("sen_spatial", _spatial(weight, delay, connection.late, place, share))
-        members["spatial"] = f"&{positions}"
+        structures[positions] = ("sen_spatial", _spatial(weight, delay, place, share))
+        members |= {"spatial": f"&{positions}", "delay": delay.shift - connection.late}
     elif isinstance(delay, ConstantDelay):
         members["delay"] = delay.value - connection.late
     else:
@@ -165,7 +165,7 @@ def _is_computed(weight: WeightOperator, delay: SpatialDelay, form: str) -> bool
     return form == "coordinates" or _has_positions_of(weight, delay)
 
 
-def _spatial(weight: WeightOperator, delay: SpatialDelay, late: int, place: Place, share: Share) -> Members:
+def _spatial(weight: WeightOperator, delay: SpatialDelay, place: Place, share: Share) -> Members:
     """Members of `sen_spatial`."""
 
     def positions(name: str, array: Array) -> Constant:
@@ -180,7 +180,6 @@ def _spatial(weight: WeightOperator, delay: SpatialDelay, late: int, place: Plac
         "softening": delay.softening,
         "limit": "UINT32_MAX" if longest <= delay.limit else delay.limit,
         "modulus": delay.limit + 1 if delay.overflow == "wrap" else 0,
-        "shift": delay.shift - late,
     }
     if isinstance(weight, Coordinates) and _has_positions_of(weight, delay):
         members |= {

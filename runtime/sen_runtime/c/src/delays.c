@@ -69,7 +69,7 @@ SEN_INLINE uint32_t steps_of(const sen_spatial *p, float squared, int is_bounded
         return p->limit;
     scaled += 12582912.0f; /* 1.5 2^23: the last bit of the sum is 1, so it is rounded, half to even */
     memcpy(&steps, &scaled, sizeof steps);
-    steps -= 0x4B400000u;
+    steps &= is_bounded ? 0xFFFFu : 0x3FFFFFu;
     return !is_bounded && p->modulus != 0 && steps > p->limit ? steps % p->modulus : steps;
 }
 /* end */
@@ -83,8 +83,9 @@ SEN_INLINE uint32_t steps_of(const sen_spatial *p, float squared, int is_bounded
         const SEN_FLASH delay_t *delay = (const SEN_FLASH delay_t *)c->delays + (size_t)i * c->n_out;                      \
         sum_t *to = ring;                                                                                                  \
         while (weight != end) {                                                                                            \
-            sum_t *const at = to++ + lines[*delay++];                                                                      \
-            *at = (sum_t)(*at + *weight++ factor);                                                                         \
+            const uint32_t line = lines[*delay++];                                                                         \
+            to[line] = (sum_t)(to[line] + *weight++ factor);                                                               \
+            to++;                                                                                                          \
         }                                                                                                                  \
     } while (0)
 /* end */
@@ -94,7 +95,7 @@ SEN_INLINE uint32_t steps_of(const sen_spatial *p, float squared, int is_bounded
 #define SEN_PROPAGATE_CONSTANT(sum_t, weight_t, factor)                                                                    \
     do {                                                                                                                   \
         const SEN_FLASH weight_t *weight = (const SEN_FLASH weight_t *)c->weights + (size_t)i * c->n_out;                  \
-        sum_t *const to = (sum_t *)ring + lines[c->delay];                                                                 \
+        sum_t *const to = (sum_t *)ring + *lines;                                                                          \
         uint32_t j;                                                                                                        \
         for (j = 0; j < c->n_out; j++)                                                                                     \
             to[j] = (sum_t)(to[j] + weight[j] factor);                                                                     \
@@ -126,12 +127,12 @@ SEN_INLINE uint32_t steps_of(const sen_spatial *p, float squared, int is_bounded
         const sen_spatial p = *c->spatial;                                                                                 \
         const SEN_FLASH float *const source = p.source + (size_t)i * (dimensions_), *target = p.target;                    \
         const float x0 = source[0], x1 = (dimensions_) > 1 ? source[1] : 0.0f, x2 = (dimensions_) > 2 ? source[2] : 0.0f;  \
-        const SEN_FLASH uint32_t *const shifted = lines + p.shift;                                                         \
         sum_t *to = ring;                                                                                                  \
         (void)x0, (void)x1, (void)x2;                                                                                      \
         for (; weight != end; target += (dimensions_)) {                                                                   \
-            sum_t *const at = to++ + shifted[steps_of(&p, squared, is_bounded)];                                           \
-            *at = (sum_t)(*at + *weight++ factor);                                                                         \
+            const uint32_t line = lines[steps_of(&p, squared, is_bounded)];                                                \
+            to[line] = (sum_t)(to[line] + *weight++ factor);                                                               \
+            to++;                                                                                                          \
         }                                                                                                                  \
     } while (0)
 /* end */
@@ -265,7 +266,7 @@ SEN_PRIVATE void sen_propagate_coordinates(
     uint32_t j;
     for (j = 0; j < c->n_out; j++, target += p.dimensions) {
         const float squared = squared_distance(source, target, p.dimensions);
-        const uint32_t line = lines[(int32_t)steps_of(&p, squared, 0) + p.shift];
+        const uint32_t line = lines[steps_of(&p, squared, 0)];
         if (!(p.max_distance > 0 && squared > greatest))
             to[line + j] += x * (strength / sen_half_power(squared < least ? least : squared, p.exponent));
     }
@@ -315,7 +316,7 @@ static void propagate(
     const uint32_t count = network->kernels->nonzero(x, c->n_in, events);
     uint32_t e;
     for (e = 0; e < count; e++)
-        c->propagate(c, events[e], x[events[e]], lines, ring);
+        c->propagate(c, events[e], x[events[e]], lines + c->delay, ring);
 }
 
 SEN_PRIVATE void sen_deliver(const sen_network *network, float *work, const sen_layer *layer, const float *x)

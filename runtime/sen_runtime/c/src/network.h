@@ -200,19 +200,18 @@ SEN_INLINE float sen_finish(const float *addend, int is_relu, uint32_t row, floa
 typedef struct sen_connection sen_connection;
 typedef struct sen_wiring sen_wiring;
 
-/* Adds what leaves source `i`, with the value `x`, to the ring; `lines` is that of the current step. */
+/* Adds what leaves source `i`, with the value `x`, to the ring; `lines` is that of the current step, plus `delay`. */
 typedef void sen_propagator(const sen_connection *c, uint32_t i, float x, const SEN_FLASH uint32_t *lines, void *ring);
 /* Moves a slot [n] to `current`, with the scales of sums of integers; the slot is 0 then. */
 typedef void sen_arrival(const sen_wiring *wiring, uint32_t n, void *slot, float *current);
 
-/* Delays from positions: k = rint(scale sqrt(|source - target|^2 + softening)), at most `limit` or modulo `modulus`, plus `shift`. */
+/* Delays from positions: k = rint(scale sqrt(|source - target|^2 + softening)), at most `limit` or modulo `modulus`. */
 typedef struct sen_spatial {
     const SEN_FLASH float *source, *target; /* [n_in, dimensions], [n_out, dimensions] */
     uint32_t dimensions;
     float scale, softening;
     uint32_t limit;   /* UINT32_MAX: no delay is longer */
     uint32_t modulus; /* 0: longer delays are clamped */
-    int32_t shift;
     const SEN_FLASH void *mask; /* [n_in]; of weights from the same positions, as the rest */
     uint32_t mask_dtype;
     float gain, exponent, min_distance, max_distance;
@@ -225,8 +224,8 @@ struct sen_connection {
     uint32_t n_in, n_out;
     const SEN_FLASH void *weights; /* [n_in, n_out] or null */
     const SEN_FLASH void *delays;  /* [n_in, n_out] or null */
-    uint32_t delay;                /* of all synapses, where there are neither delays nor positions */
     const sen_spatial *spatial;    /* or null */
+    int32_t delay;                 /* of all synapses, or added to those from positions */
 };
 
 /* What arrives at a layer: a ring of future currents [slots, n_out], and the synaptic current. */

@@ -158,7 +158,6 @@ static sen_spatial spatial_of(sen_loader *loader, const sen_synapses *synapses, 
     p.softening = delay->softening;
     p.limit = bound < delay->limit ? UINT32_MAX : delay->limit;
     p.modulus = delay->overflow == SEN_OVERFLOW_WRAP ? delay->limit + 1 : 0;
-    p.shift = (int32_t)delay->shift - (int32_t)synapses->elapsed;
     return p;
 }
 
@@ -205,7 +204,7 @@ static sen_status compute_delays(
             uint32_t steps;
             float scaled;
             if (p) {
-                steps = sen_steps(p, i, j, &scaled) + (uint32_t)p->shift;
+                steps = sen_steps(p, i, j, &scaled) + synapses->delay->shift - synapses->elapsed;
                 if (!is_clamped && !(scaled < most || (!p->modulus && rintf(scaled) <= (float)synapses->delay->limit)))
                     return SEN_DELAY;
             } else {
@@ -268,7 +267,8 @@ static sen_status place_connection(
         status = place_weights(loader, synapses, is_int8, &c);
     if (delay->kind >= SEN_STORED_DELAY && !is_computed)
         c.delays = delays = sen_take(&loader->arena, (uint64_t)c.n_in * c.n_out, slots <= 256 ? 1 : 2);
-    c.delay = delay->value - (delay->kind == SEN_CONSTANT_DELAY ? synapses->elapsed : 0);
+    if (delay->kind == SEN_CONSTANT_DELAY || is_computed)
+        c.delay = (int32_t)(delay->value + delay->shift) - (int32_t)synapses->elapsed;
     loader->events = sen_larger(loader->events, c.n_in);
     *placed = to;
     if (status != SEN_OK || !loader->arena.base || loader->arena.overflows)
