@@ -108,7 +108,7 @@ def load_space_as_time(folder: Path, map_path: Path) -> tuple[Network, str, Appl
         CheckpointError: a file is missing or damaged, arrays do not fit, or the map is invalid.
     """
     stated, applied = read_constants(SpaceAsTimeMap, folder, map_path, BUILT_IN)
-    files = _find_files(folder, stated.checkpoint)
+    key, files = _find_files(folder, stated.checkpoint)
     unknown = [name for name in files if name.startswith(TRAINED) and name not in (INPUT, RECURRENT, DELAYS, READOUT)]
     if unknown:
         raise CheckpointError(
@@ -124,13 +124,17 @@ def load_space_as_time(folder: Path, map_path: Path) -> tuple[Network, str, Appl
         network = _network({name: _array(files[name], content) for name, content in contents.items()}, stated)
     except (CheckpointError, DataError, NetworkError) as error:
         where = "" if str(folder) in error.message else f"{folder}: "
-        raise CheckpointError(f"{where}{error.message}") from error
-    unused = tuple(sorted(files.keys() - contents.keys()))
-    return network, hashlib.sha256(b"".join(contents.values())).hexdigest(), replace(applied, unused=unused)
+        hint = "" if isinstance(error, DataError) else error.hint  # those of data are about inputs
+        raise CheckpointError(f"{where}{error.message}", hint) from error
+    unused, assumed = tuple(sorted(files.keys() - contents.keys())), dict(applied.assumed)
+    if assumed.pop("checkpoint", None) is not None and key:
+        assumed["checkpoint"] = key
+    digest = hashlib.sha256(b"".join(contents.values())).hexdigest()
+    return network, digest, replace(applied, unused=unused, assumed=assumed)
 
 
-def _find_files(folder: Path, checkpoint: str) -> dict[str, Path]:
-    """Return the files of a checkpoint by the names of their arrays."""
+def _find_files(folder: Path, checkpoint: str) -> tuple[str, dict[str, Path]]:
+    """Return the key of a checkpoint, and its files by the names of their arrays."""
     keys = sorted(path.name.removesuffix(f"{INPUT}{SUFFIX}") for path in folder.glob(f"*{INPUT}{SUFFIX}"))
     keys = [key for key in keys if key == "" or key.endswith("-")]
     names = [key.removesuffix("-") for key in keys]
@@ -140,14 +144,15 @@ def _find_files(folder: Path, checkpoint: str) -> dict[str, Path]:
         found = f"; expected {quote(checkpoint)}" if checkpoint else ""
         raise CheckpointError(
             f"{folder} has {len(names)} checkpoints: {listing(names)}{found}",
-            f'state checkpoint = "{names[-1]}" in a TOML map',
+            f"state one in a TOML map, such as checkpoint = {quote(names[-1])}",
         )
     key = keys[names.index(checkpoint) if checkpoint in names else 0]
     paths = [path for path in folder.glob(f"*{SUFFIX}") if path.name.startswith(key)]
     others = tuple(each for each in keys if each != key and each.startswith(key))
-    return {
+    files = {
         path.name.removeprefix(key).removesuffix(SUFFIX): path for path in paths if not path.name.startswith(others)
     }
+    return key.removesuffix("-"), files
 
 
 def _positions(folder: Path, files: Mapping[str, Path]) -> list[str]:

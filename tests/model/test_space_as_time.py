@@ -178,9 +178,14 @@ def test_export_states_the_constants(sen_edge: Run, tmp_path: Path) -> None:
     random_folder(model, np.random.default_rng(0))
     np.save(model / f"{KEY}accuracy.npy", np.ones(3))
     map_path = write_map(tmp_path / "map.toml", timesteps=30)
-    outcome = sen_edge("export", model, "--map", map_path, "--to", "sen", "-o", out)
+    outcome = sen_edge("export", model, "--map", map_path, "--to", "sen,onnx", "-o", out)
     assert outcome.code == 0, outcome.err
-    assert "tau_mem 20" in outcome.err and "accuracy" in outcome.err and "not checked" in outcome.err
+    assert (
+        "tau_mem 20" in outcome.err
+        and "checkpoint 299" in outcome.err
+        and "accuracy" in outcome.err
+        and "not checked" in outcome.err
+    )
     exported = out / "run_0.05.sen"
     assert sen_edge("verify", exported, "--against", model, "--map", map_path).code == 0
     inspected = sen_edge("inspect", model, "--map", map_path)
