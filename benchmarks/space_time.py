@@ -155,19 +155,18 @@ def cells(found: Sequence[Trial]) -> list[str]:
 
 
 def summarize(trials: Mapping[str, Trial]) -> list[str]:
-    """State how many trials there are, which rows lack some, and whether images have the accuracy of the training."""
+    """State how many trials there are, which rows have none, and whether images have the accuracy of the training."""
     rows = [(section, row) for section in SECTIONS for row in SECTIONS[section]]
     lacking = [
         f"{row.name} ({section})"
         for section, row in rows
-        if any(identify(trial_of(section, row, seed)) not in trials for seed in SEEDS)
+        if not any(identify(trial_of(section, row, seed)) in trials for seed in SEEDS)
     ]
     differences = [
         abs(each["figures"]["image_accuracy"] - each["figures"]["test_accuracy"]) for each in trials.values()
     ]
     return [
-        f"{len(trials)} of {len(rows) * len(SEEDS)} trials are measured. Rows that lack seeds: "
-        f"{'; '.join(lacking) or 'none'}.",
+        f"{len(trials)} of {len(rows) * len(SEEDS)} trials are measured. Rows without one: {'; '.join(lacking) or 'none'}.",
         "",
         "Largest difference of the test accuracy of an image, run by the reference interpreter, and of its network in "
         f"PyTorch: {max(differences, default=0):.2f} points.",
