@@ -165,8 +165,9 @@ def summarize(trials: Mapping[str, Trial]) -> list[str]:
     differences = [
         abs(each["figures"]["image_accuracy"] - each["figures"]["test_accuracy"]) for each in trials.values()
     ]
+    total = len(rows) * len(SEEDS)
     return [
-        f"{len(trials)} of {len(rows) * len(SEEDS)} trials are measured. Rows without one: {'; '.join(lacking) or 'none'}.",
+        f"{len(trials)} of {total} trials are measured. Rows without one: {'; '.join(lacking) or 'none'}.",
         "",
         "Largest difference of the test accuracy of an image, run by the reference interpreter, and of its network in "
         f"PyTorch: {max(differences, default=0):.2f} points.",
