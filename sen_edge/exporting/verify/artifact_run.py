@@ -21,8 +21,9 @@ from sen_runtime.worker import WorkerSession
 
 FloatArray = NDArray[np.float32]
 
-#: Products of a step, of all rows of a chunk, of networks with delays: graphs keep 16 bytes for each.
-CHUNK_MACS = 1 << 23
+#: Products of a step, of all rows of a chunk, of networks with delays. Graphs keep 16 bytes for each, litert those of
+#: many steps of an unrolled graph; a row alone is as fast.
+CHUNK_MACS = 1 << 21
 
 
 @dataclass(frozen=True)
