@@ -90,9 +90,11 @@ def _definition(name: str, values: Array) -> str:
     return f"static const {'float' if is_float else 'uint8_t'} {name}[][{values.shape[1]}] = {{{rows}}};\n"
 
 
-def export(form: Form, folder: Path, simd: Simd) -> Path:
+def export(form: Form, folder: Path, simd: Simd, max_flash: int | None = None) -> Path:
     """Export the network as C with a separate weight file, and its inputs and outputs for count_exported.c."""
-    options = COptions(name="net", weights="incbin", simd=simd, harness=True)  # the harness is for mlperf_tiny.py
+    options = COptions(
+        name="net", weights="incbin", simd=simd, harness=True, max_flash=max_flash
+    )  # the harness is for mlperf_tiny.py
     main = CExporter().export(form.network, options).write(folder)
     case = case_of(form)
     output = "float" if case.y.dtype == np.float32 else "uint8_t"
