@@ -1,9 +1,9 @@
-/* Runs a .sen image in a loop, for `arm.py`, which counts the instructions.
+/* Runs a .sen image in a loop, for `arm.py` and `delays.py`, which count the instructions.
  *
- *     arm_loop MODEL.sen INPUTS CALLS
+ *     arm_loop MODEL.sen INPUTS CALLS [FLAGS]
  *
  * INPUTS holds rows of float32. The system call getppid marks the begin and the end of CALLS calls of `sen_run`, with the rows in
- * turn. */
+ * turn. FLAGS is a number, of `sen_load`; default SEN_PACK. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,13 +31,14 @@ int main(int argc, char **argv)
     size_t image_size, inputs_size, arena_size;
     sen_model *model;
     void *arena;
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 2;
+    const unsigned flags = argc == 5 ? (unsigned)atoi(argv[4]) : SEN_PACK;
     const void *image = read_file(argv[1], &image_size);
     const float *inputs = read_file(argv[2], &inputs_size);
-    if (!image || !inputs || sen_arena_size(image, image_size, SEN_PACK, &arena_size) != SEN_OK ||
+    if (!image || !inputs || sen_arena_size(image, image_size, flags, &arena_size) != SEN_OK ||
         posix_memalign(&arena, SEN_ALIGNMENT, arena_size) != 0 ||
-        sen_load(&model, image, image_size, arena, arena_size, SEN_PACK) != SEN_OK)
+        sen_load(&model, image, image_size, arena, arena_size, flags) != SEN_OK)
         return 1;
     size_t n_in = sen_inputs(model), rows = inputs_size / sizeof *inputs / n_in;
     float *output = malloc(sen_outputs(model) * sizeof *output);

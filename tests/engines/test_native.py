@@ -340,7 +340,7 @@ def test_numbers_are_those_of_the_header() -> None:
     assert {"fastest": 0, **{name: flags[name.upper()] for name in list(native.KERNELS)[1:]}} == native.KERNELS
     statuses = re.findall(r"STATUS\(SEN_(\w+), ", header)
     of_the_image = [statuses[number] for number in native._IMAGE_STATUSES]
-    assert (of_the_image[0], of_the_image[-1]) == ("TRUNCATED", "COINCIDENT")
+    assert (of_the_image[0], of_the_image[-1]) == ("TRUNCATED", "DELAY")
     assert statuses[native._NONFINITE] == "NONFINITE"
     library = native._library()
     texts = {library.sen_status_text(number) for number in range(len(statuses))}

@@ -15,7 +15,7 @@ from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Sparse
-from tests.support.networks import KINDS, by_source, random_input, random_network
+from tests.support.networks import KINDS, by_source, exact_wired_network, random_input, random_network
 from tests.support.scalings import scaled
 
 LIBRARY = Path(__file__).parents[2] / "runtime/sen_runtime/c"
@@ -96,6 +96,9 @@ def write_comparisons(folder: Path) -> list[tuple[Path, str]]:
             files["1e-5"].append(image.dumps(each))
         for each in (to_int8_weights(network), by_source(to_int8_weights(network))):
             files["0"].append(image.dumps(each))
+    for seed in range(30):  # delays
+        sizes = ((7, 6, 3), (40, 23, 5))[seed % 2]
+        files["0"].append(image.dumps(exact_wired_network(np.random.default_rng(seed), sizes, coding="spikes")))
     written = []
     for allowed, images in files.items():
         path = folder / f"within-{allowed}"

@@ -13,7 +13,7 @@ import numpy as np
 from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import format as image
 from tests.support.hostile_images import HOSTILE
-from tests.support.networks import KINDS, by_source, random_network
+from tests.support.networks import KINDS, by_source, exact_wired_network, random_network
 from tests.support.scalings import HOSTILE_SCALINGS, SCALED_INT8_SAMPLE, SCALED_TINY, scaled
 
 
@@ -31,6 +31,7 @@ def images() -> Iterator[bytes]:
                 yield image.dumps(to_int8_weights(network))
             if kind in ("sparse", "blocks"):
                 yield from (image.dumps(by_source(each)) for each in (network, to_int8_weights(network)))
+    yield from (image.dumps(exact_wired_network(np.random.default_rng(seed))) for seed in range(20))
 
 
 def main(folder: Path) -> None:

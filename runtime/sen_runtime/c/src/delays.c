@@ -17,7 +17,7 @@
 #define SEN_ROUND(value) __asm__("" : "+w"(value))
 #elif defined(__GNUC__) && defined(__ARM_FP) && __ARM_FP & 4
 #define SEN_ROUND(value) __asm__("" : "+t"(value))
-#elif defined(__GNUC__) && defined(__SSE2__)
+#elif defined(__GNUC__) && defined(__x86_64__)
 #define SEN_ROUND(value) __asm__("" : "+x"(value))
 #else
 #define SEN_ROUND(value) (*(volatile float *)&(value) = (value))
@@ -75,6 +75,23 @@ SEN_INLINE uint32_t steps_of(const sen_spatial *p, float squared, int is_bounded
 /* end */
 
 /* export: propagate_table, needs delay_types */
+/* Four targets at once, where there are registers for them. */
+#if UINTPTR_MAX > UINT32_MAX
+#define SEN_PROPAGATE_FOURS(sum_t, weight_t, factor)                                                                       \
+    for (const SEN_FLASH weight_t *const fours = end - c->n_out % 4; weight != fours; weight += 4, delay += 4, to += 4) {  \
+        sum_t *const at0 = to + lines[delay[0]], *const at1 = to + lines[delay[1]] + 1;                                    \
+        sum_t *const at2 = to + lines[delay[2]] + 2, *const at3 = to + lines[delay[3]] + 3;                                \
+        const sum_t sum0 = (sum_t)(*at0 + weight[0] factor), sum1 = (sum_t)(*at1 + weight[1] factor);                      \
+        const sum_t sum2 = (sum_t)(*at2 + weight[2] factor), sum3 = (sum_t)(*at3 + weight[3] factor);                      \
+        *at0 = sum0;                                                                                                       \
+        *at1 = sum1;                                                                                                       \
+        *at2 = sum2;                                                                                                       \
+        *at3 = sum3;                                                                                                       \
+    }
+#else
+#define SEN_PROPAGATE_FOURS(sum_t, weight_t, factor)
+#endif
+
 /* Adds the weights of source `i` times `factor` to the slots of their delays. */
 #define SEN_PROPAGATE_TABLE(sum_t, weight_t, delay_t, factor)                                                              \
     do {                                                                                                                   \
@@ -82,6 +99,7 @@ SEN_INLINE uint32_t steps_of(const sen_spatial *p, float squared, int is_bounded
         const SEN_FLASH weight_t *const end = weight + c->n_out;                                                           \
         const SEN_FLASH delay_t *delay = (const SEN_FLASH delay_t *)c->delays + (size_t)i * c->n_out;                      \
         sum_t *to = ring;                                                                                                  \
+        SEN_PROPAGATE_FOURS(sum_t, weight_t, factor)                                                                       \
         while (weight != end) {                                                                                            \
             const uint32_t line = lines[*delay++];                                                                         \
             to[line] = (sum_t)(to[line] + *weight++ factor);                                                               \
@@ -259,16 +277,16 @@ SEN_PRIVATE void sen_propagate_coordinates(
     const sen_connection *c, uint32_t i, float x, const SEN_FLASH uint32_t *lines, void *ring)
 {
     const sen_spatial p = *c->spatial;
-    const float strength = p.gain * sen_value(p.mask, p.mask_dtype, i), least = p.min_distance * p.min_distance;
-    const float greatest = p.max_distance * p.max_distance;
+    const float strength = p.gain * sen_value(p.mask, p.mask_dtype, i);
+    const float min_squared = p.min_distance * p.min_distance, max_squared = p.max_distance * p.max_distance;
     const SEN_FLASH float *const source = p.source + (size_t)i * p.dimensions, *target = p.target;
     float *const to = ring;
     uint32_t j;
     for (j = 0; j < c->n_out; j++, target += p.dimensions) {
         const float squared = squared_distance(source, target, p.dimensions);
         const uint32_t line = lines[steps_of(&p, squared, 0)];
-        if (!(p.max_distance > 0 && squared > greatest))
-            to[line + j] += x * (strength / sen_half_power(squared < least ? least : squared, p.exponent));
+        if (!(p.max_distance > 0 && squared > max_squared))
+            to[line + j] += x * (strength / sen_half_power(squared < min_squared ? min_squared : squared, p.exponent));
     }
 }
 /* end */
@@ -285,10 +303,12 @@ SEN_PRIVATE void sen_arrive_f32(const sen_wiring *wiring, uint32_t n, void *slot
 /* export: sen_arrive_i32, needs delay_types */
 SEN_PRIVATE void sen_arrive_i32(const sen_wiring *wiring, uint32_t n, void *slot, float *current)
 {
+    const SEN_FLASH float *const scale = wiring->scale;
+    const uint32_t step = wiring->scale_step;
     int32_t *const sums = slot;
     uint32_t i;
     for (i = 0; i < n; i++) {
-        current[i] = wiring->scale[(size_t)i * wiring->scale_step] * (float)sums[i];
+        current[i] = scale[i * step] * (float)sums[i];
         sums[i] = 0;
     }
 }
@@ -297,10 +317,12 @@ SEN_PRIVATE void sen_arrive_i32(const sen_wiring *wiring, uint32_t n, void *slot
 /* export: sen_arrive_i16, needs delay_types */
 SEN_PRIVATE void sen_arrive_i16(const sen_wiring *wiring, uint32_t n, void *slot, float *current)
 {
+    const SEN_FLASH float *const scale = wiring->scale;
+    const uint32_t step = wiring->scale_step;
     int16_t *const sums = slot;
     uint32_t i;
     for (i = 0; i < n; i++) {
-        current[i] = wiring->scale[(size_t)i * wiring->scale_step] * (float)sums[i];
+        current[i] = scale[i * step] * (float)sums[i];
         sums[i] = 0;
     }
 }

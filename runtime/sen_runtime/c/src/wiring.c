@@ -234,10 +234,22 @@ static uint32_t longest_delay(const sen_image *image, const sen_synapses *synaps
     return most - synapses->elapsed;
 }
 
-static sen_propagator *propagator(const sen_connection *c, int is_int8, uint32_t slots)
+/* For delays that are computed. */
+static sen_propagator *positions_propagator(const sen_isa *isa, const sen_connection *c, int is_int8)
+{
+    const int wraps = c->spatial->limit != UINT32_MAX && c->spatial->modulus != 0;
+    sen_propagator *const fast = is_int8 ? isa->positions_i32 : isa->positions_f32;
+    if (!c->weights)
+        return sen_propagate_coordinates;
+    if (fast && !wraps)
+        return fast;
+    return is_int8 ? sen_propagate_i32_positions : sen_propagate_f32_positions;
+}
+
+static sen_propagator *propagator(const sen_isa *isa, const sen_connection *c, int is_int8, uint32_t slots)
 {
     if (c->spatial)
-        return !c->weights ? sen_propagate_coordinates : is_int8 ? sen_propagate_i32_positions : sen_propagate_f32_positions;
+        return positions_propagator(isa, c, is_int8);
     if (!c->delays)
         return is_int8 ? sen_propagate_i32 : sen_propagate_f32;
     if (slots <= 256)
@@ -278,7 +290,7 @@ static sen_status place_connection(
             loader->image, synapses, delay->kind == SEN_SPATIAL_DELAY ? &spatial : NULL, &c, delays, slots);
     if (is_computed)
         c.spatial = memcpy(positions, &spatial, sizeof spatial);
-    c.propagate = propagator(&c, is_int8, slots);
+    c.propagate = propagator(loader->isa, &c, is_int8, slots);
     *to = c;
     return status;
 }
