@@ -80,7 +80,9 @@ def choose(name: str, forms: Sequence[Footprint], max_flash: int | None, max_ram
         if not each:
             return index
     tables = [_table(found) for found in forms]
+    hint = "--dtype int4, int8 or float16 stores weights in fewer bytes, --weights coordinates stores none"
     if len(forms) > 1:
+        hint = "--dtype int8-dynamic stores weights and currents under way in fewer bytes"
         takes = "; ".join(
             f"with delays as {form} {' and '.join(each)}" for form, each in zip(FORMS, exceeded, strict=True)
         )
@@ -89,7 +91,7 @@ def choose(name: str, forms: Sequence[Footprint], max_flash: int | None, max_ram
         takes = " and ".join(exceeded[0])
     raise BudgetError(
         f"{name} takes {takes}; nothing was written\n\n" + "\n\n".join(tables),
-        hint="--dtype int4, int8 or float16 stores weights in fewer bytes, --weights coordinates stores none",
+        hint=hint,
     )
 
 
