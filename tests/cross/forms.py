@@ -12,12 +12,13 @@ import numpy as np
 
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.c.exporter import CExporter, COptions
+from sen_runtime.ir.delays import ConstantDelay, SpatialDelay, StoredDelay
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
-from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
 from tests.exporters.test_neuron_parameters import make
-from tests.support.networks import KINDS, random_input, random_network, random_operator
+from tests.support.networks import KINDS, exact_wired_network, random_input, random_network, random_operator
 from tests.support.scalings import scaled
 
 STORAGES: dict[str, Callable[[Network], Network]] = {
@@ -25,6 +26,8 @@ STORAGES: dict[str, Callable[[Network], Network]] = {
     "float16": to_float16,
     "int8": to_int8_weights,
 }
+#: Seeds of small networks with delays, recurrent synapses and int8 weights.
+DELAYED = (10, 12)
 #: Inputs, and neurons of each layer: small enough for the 8 KB of RAM of an ATmega2560.
 N_IN, WIDTH = 12, 8
 
@@ -82,7 +85,23 @@ def every_form() -> dict[str, Network]:
         "integers": _integers(),
         "int4": _int4(),
         "integers_spiking": _integers(spiking=True, input_coding="spikes"),
+        **{f"delays_{seed}": exact_wired_network(np.random.default_rng(seed), coding="spikes") for seed in DELAYED},
     }
+
+
+def every_delay() -> list[Network]:
+    """Networks with every type of weights, sums and delays, which take more RAM than small boards have."""
+    rng, shape = np.random.default_rng(0), (4, 300)
+    source, target = (rng.normal(size=(n, 3)).astype(np.float32) for n in shape[::-1])
+    spatial = SpatialDelay(source, target, limit=9, overflow="clamp")
+    stored = [StoredDelay(np.full(shape, steps, dtype)) for steps, dtype in ((1, np.uint8), (300, np.uint16))]
+    int8 = [Dense(np.full(shape, value, np.int8), np.ones(1, np.float32)) for value in (1, 127)]
+    pairs: list[tuple[WeightOperator, Any]] = [
+        *product([Dense(rng.normal(size=shape).astype(np.float32)), *int8], [ConstantDelay(2), *stored, spatial]),
+        (Coordinates(source, target, np.ones(shape[1], np.float32)), spatial),
+    ]
+    layers = [Layer(weight, None, Lif(0.9), delay=delay) for weight, delay in pairs]
+    return [Network((layer,), 4, "spikes", "spike_count") for layer in layers]
 
 
 def _integers(**given: Any) -> Network:

@@ -15,6 +15,7 @@ from sen_exporters.c import budget
 from sen_exporters.c.integer import lower_integers
 from sen_exporters.c.library import closure, regions
 from sen_exporters.c.program import lower_network
+from sen_exporters.c.wiring import FORMS
 from sen_runtime.ir.network import Network
 from tests.cross import forms, harness
 from tests.cross.harness import BIG_ENDIAN, EXPORTED_ONLY, HERE, STRICT, TARGETS, Target
@@ -105,6 +106,7 @@ def test_the_networks_hold_every_form() -> None:
     networks = (*forms.every_form().values(), *forms.single_forms().values())
     programs = [(lower_integers if network.input_grid else lower_network)(network, "net") for network in networks]
     programs += [lower_integers(network, "net", simd=simd) for network, simd in integer_kernels().values()]
+    programs += [lower_network(network, "net", delays=form) for network in forms.every_delay() for form in FORMS]
     conditional = (names for each in programs for names in each.conditional_functions.values())
     functions = (names for each in programs for names in (each.functions, each.expanded_functions))
     held = closure({name for names in (*functions, *conditional) for name in names})

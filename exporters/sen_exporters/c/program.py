@@ -276,7 +276,7 @@ def _network_members(network: Network, layers: tuple[LoweredLayer, ...], arena: 
             "state": arena.take("state of the input coding", network.n_features + 1),
             **({"delta": network.delta} if network.delta else {}),
         }
-    if not network.is_instant:
+    if network.readout_decay != 1:
         members["readout_decay"] = network.readout_decay
     weights = [each for layer in layers for each in layer.weights]
     inner = max((term[0].shape[0] for layer in layers for term in layer.terms if len(term) == 2), default=0)

@@ -158,7 +158,7 @@ typedef struct sen_network {
     uint32_t coded, state; /* offsets of its result, and of its state [n_in + 1], 0 before the first step */
 #endif
 #ifdef SEN_DELAYS
-    float readout_decay; /* factor from the weight of a step in the mean of the membranes to that of the next */
+    float readout_decay; /* factor from the weight of a step in the mean of the membranes to that of the next; 0: none */
 #endif
 } sen_network;
 

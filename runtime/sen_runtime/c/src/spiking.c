@@ -181,7 +181,8 @@ static void read_steps(const sen_network *network, float *work, const float *x, 
         for (i = 0; i < network->n_out; i++)
             y[i] = network->readout == SEN_LAST_MEMBRANE ? out[i] : y[i] + share * out[i];
 #ifdef SEN_DELAYS
-        share *= network->readout_decay;
+        if (network->readout_decay > 0)
+            share *= network->readout_decay;
 #endif
     }
 }
