@@ -58,7 +58,7 @@ static int is_later(const sen_image *image, const sen_delay_record *delay)
     if (delay->kind == SEN_SPATIAL_DELAY)
         return delay->shift >= 1
             || (delay->overflow != SEN_OVERFLOW_WRAP && delay->limit >= 1
-                && rintf(delay->scale * sqrtf(delay->softening)) >= 1);
+                && delay->scale * sqrtf(delay->softening) > 0.5f);
     for (i = 0; stored.data && i < stored.count; i++)
         if ((stored.dtype == SEN_UINT8 ? ((const uint8_t *)stored.data)[i] : ((const uint16_t *)stored.data)[i]) == 0)
             return 0;

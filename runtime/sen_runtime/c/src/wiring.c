@@ -141,7 +141,7 @@ static uint32_t longest(const sen_image *image, const sen_delay_record *delay)
         reach = high[0] - low[1] > high[1] - low[0] ? high[0] - low[1] : high[1] - low[0];
         squared += reach * reach;
     }
-    steps = delay->scale * sqrt(squared) * 1.00001 + 1; /* rounded in float32, then to a whole step */
+    steps = delay->scale * (double)sqrtf((float)squared) * 1.00001 + 1; /* rounded in float32, then to a whole step */
     return steps < delay->limit ? (uint32_t)steps : delay->limit;
 }
 
@@ -197,6 +197,7 @@ static sen_status compute_delays(
     const sen_tensor stored = sen_image_tensor(image, p ? SEN_NONE : synapses->delay->tensors[0]);
     const int is_clamped = p && synapses->delay->overflow == SEN_OVERFLOW_CLAMP;
     const float most = p && p->modulus ? SEN_MAX_STEPS : p ? (float)synapses->delay->limit + 0.5f : 0;
+    const int is_tie_within = p && !p->modulus && synapses->delay->limit % 2 == 0; /* it rounds to an even number */
     uint32_t i, j;
     for (i = 0; i < c->n_in; i++)
         for (j = 0; j < c->n_out; j++) {
@@ -205,7 +206,7 @@ static sen_status compute_delays(
             float scaled;
             if (p) {
                 steps = sen_steps(p, i, j, &scaled) + synapses->delay->shift - synapses->elapsed;
-                if (!is_clamped && !(scaled < most || (!p->modulus && rintf(scaled) <= (float)synapses->delay->limit)))
+                if (!is_clamped && !(scaled < most || (is_tie_within && scaled == most)))
                     return SEN_DELAY;
             } else {
                 steps = stored.dtype == SEN_UINT8 ? ((const uint8_t *)stored.data)[from] : ((const uint16_t *)stored.data)[from];
