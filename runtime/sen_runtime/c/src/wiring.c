@@ -141,6 +141,7 @@ static uint32_t longest(const sen_image *image, const sen_delay_record *delay)
         reach = high[0] - low[1] > high[1] - low[0] ? high[0] - low[1] : high[1] - low[0];
         squared += reach * reach;
     }
+    squared += (d + 2) * 1.5e-45; /* subnormal squares are rounded to multiples of 2^-149 */
     steps = delay->scale * (double)sqrtf((float)squared) * 1.00001 + 1; /* rounded in float32, then to a whole step */
     return steps < delay->limit ? (uint32_t)steps : delay->limit;
 }
@@ -206,6 +207,8 @@ static sen_status compute_delays(
             float scaled;
             if (p) {
                 steps = sen_steps(p, i, j, &scaled) + synapses->delay->shift - synapses->elapsed;
+                if (!(scaled >= 0)) /* a position is no number, in an image whose values are not checked */
+                    return SEN_VALUES;
                 if (!is_clamped && !(scaled < most || (is_tie_within && scaled == most)))
                     return SEN_DELAY;
             } else {
