@@ -9,7 +9,6 @@ from typing import Any
 from sen_edge.sweep.file import Compression, Settings
 from sen_edge.training.request import TrainRequest
 
-SEEDS = (0, 1, 2)
 #: Layers of the paper's networks, and the neurons of the fully connected ones with as many parameters as the 3-D SEN.
 HIDDEN, EQUAL = 2048, 14
 #: Training of all networks.

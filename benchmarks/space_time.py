@@ -3,22 +3,17 @@
     python benchmarks/space_time.py [--data DIR] [--only SECTION] [--seeds 0,1,2]    # run the missing trials
     python benchmarks/space_time.py --write                      # write the page from the trials that exist
 
-A trial is a row of `space_time_rows` with a seed, trained in one thread. Finished trials are kept in
-benchmarks/space_time.json, one per line, so a run resumes on any machine; remove a line to repeat a trial. All rows get
-their first seed before the second. DIR is $SEN_EDGE_DATA by default.
+A trial is a row of `space_time_rows` with a seed, trained in one thread, and kept in benchmarks/space_time.json, see
+`trials`. DIR is $SEN_EDGE_DATA by default.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
-import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,58 +22,28 @@ import numpy as np
 import torch
 from pages import write_section
 from space_time_data import augment_words, spoken_digits, yin_yang
-from space_time_rows import SECTIONS, SEEDS, Row
+from space_time_rows import SECTIONS, Row
+from trials import SEEDS, Trial, Trials, accuracy_range, parser, provenance
 
-import sen_edge
 from sen_edge.data.datasets import Dataset
 from sen_edge.training.delayed import DelayedTrainRequest, train
 from sen_runtime import format as image
 from sen_runtime import reference
-from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Network
 from sen_runtime.scores import network_scores
 
 ROOT = Path(__file__).parents[1]
-TRIALS, PAGE = ROOT / "benchmarks/space_time.json", ROOT / "docs/results/space-time.md"
+PAGE = ROOT / "docs/results/space-time.md"
+TRIALS: Trials[Row] = Trials(
+    ROOT / "benchmarks/space_time.json",
+    SECTIONS,
+    lambda section, row: {"section": section, "training": dict(row.training)},
+)
 DIGITS = "spoken-digits"
 
-Trial = Mapping[str, Any]
 
-
-def identify(trial: Trial) -> str:
-    """Identify a trial by the settings that its row states."""
-    return json.dumps({key: trial[key] for key in ("section", "training", "seed")}, sort_keys=True)
-
-
-def trial_of(section: str, row: Row, seed: int) -> dict[str, Any]:
-    """Return the settings of a trial."""
-    return {"section": section, "training": dict(row.training), "seed": seed}
-
-
-def read_trials(path: Path | None = None) -> dict[str, Trial]:
-    """Read the finished trials by identity."""
-    path = path or TRIALS
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return {identify(trial): trial for trial in found}
-
-
-def add_trial(trial: Trial) -> None:
-    """Add a finished trial, one line; keeps those that another process has added."""
-    trials = {**read_trials(), identify(trial): trial}
-    lines = ",\n".join(json.dumps(trials[key], sort_keys=True) for key in sorted(trials))
-    write_atomic(TRIALS, f"[\n{lines}\n]\n".encode())
-
-
-def missing(sections: Sequence[str], seeds: Sequence[int]) -> Iterator[tuple[str, Row, int]]:
-    """Yield sections, rows and seeds without a trial: the first seed of all rows, then the second."""
-    for seed, name in itertools.product(seeds, sections):
-        for row in SECTIONS[name]:
-            if identify(trial_of(name, row, seed)) not in read_trials():
-                yield name, row, seed
-
-
-def run(section: str, row: Row, seed: int, dataset: Dataset) -> Trial:
-    """Run a trial; seconds are those of the processor."""
+def run(section: str, row: Row, seed: int, dataset: Dataset) -> tuple[dict[str, Any], float]:
+    """Run a trial; return its figures, and the seconds of the processor in training."""
     start = time.process_time()
     augment = augment_words if section == DIGITS else None
     request = DelayedTrainRequest(**row.training, seed=seed)
@@ -96,13 +61,7 @@ def run(section: str, row: Row, seed: int, dataset: Dataset) -> Trial:
         "best_epoch": result.best_epoch,
         **activity(network, dataset),
     }
-    return {
-        **trial_of(section, row, seed),
-        "figures": figures,
-        "seconds": round(seconds, 1),
-        "versions": {"sen-edge": sen_edge.__version__, "torch": torch.__version__},
-        "date": datetime.now(timezone.utc).date().isoformat(),
-    }
+    return figures, seconds
 
 
 def activity(network: Network, dataset: Dataset) -> dict[str, float]:
@@ -112,10 +71,7 @@ def activity(network: Network, dataset: Dataset) -> dict[str, float]:
     sources = [x.sum(axis=1), *counts]
     additions = 0.0
     for index, layer in enumerate(network.layers):
-        connections = [(layer.weight, sources[index])]
-        if layer.recurrent is not None:
-            connections.append((layer.recurrent.weight, sources[index + 1]))
-        for weight, spikes in connections:
+        for (weight, _), spikes in zip(layer.connections, sources[index : index + 2], strict=False):
             additions += float((spikes.mean(axis=0) * np.count_nonzero(weight.to_dense(), axis=0)).sum())
     return {
         "spikes": round(sum(float(each.sum(axis=1).mean()) for each in counts), 1),
@@ -125,21 +81,15 @@ def activity(network: Network, dataset: Dataset) -> dict[str, float]:
 
 def table(section: str, trials: Mapping[str, Trial]) -> list[str]:
     """Format the table of a section with versions and time of its trials."""
-    lines = [
+    found = {row.name: TRIALS.finished(section, row, trials) for row in SECTIONS[section]}
+    done = [trial for each in found.values() for trial in each]
+    seconds = [trial["seconds"] for trial in done] or [0.0]
+    return [
         "| network | parameters | test accuracy, mean (range) | image, bytes | spikes | additions per step | seeds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *(f"| {name} | {' | '.join(cells(each))} | {len(each)} of {len(SEEDS)} |" for name, each in found.items()),
+        *provenance(done, f"{min(seconds):.0f} to {max(seconds):.0f} s a trial"),
     ]
-    done: list[Trial] = []
-    for row in SECTIONS[section]:
-        names = [identify(trial_of(section, row, seed)) for seed in SEEDS]
-        found = [trials[name] for name in names if name in trials]
-        done += found
-        lines.append(f"| {row.name} | {' | '.join(cells(found))} | {len(found)} of {len(SEEDS)} |")
-    if done:
-        versions = sorted({f"{name} {version}" for trial in done for name, version in trial["versions"].items()})
-        seconds, date = [trial["seconds"] for trial in done], max(trial["date"] for trial in done)
-        lines += ["", f"{', '.join(versions)}; {date}; {min(seconds):.0f} to {max(seconds):.0f} s a trial on one core."]
-    return lines
 
 
 def cells(found: Sequence[Trial]) -> list[str]:
@@ -147,8 +97,7 @@ def cells(found: Sequence[Trial]) -> list[str]:
     if not found:
         return ["", "not measured yet", "", "", ""]
     figures = [trial["figures"] for trial in found]
-    values = [each["test_accuracy"] for each in figures]
-    accuracy = f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    accuracy = accuracy_range([each["test_accuracy"] for each in figures])
     means = {name: np.mean([each[name] for each in figures]) for name in ("bytes", "spikes", "additions")}
     counts = [f"{means['bytes']:,.0f}", f"{means['spikes']:.1f}", f"{means['additions']:,.0f}"]
     return [f"{figures[0]['parameters']:,}", accuracy, *counts]
@@ -157,11 +106,7 @@ def cells(found: Sequence[Trial]) -> list[str]:
 def summarize(trials: Mapping[str, Trial]) -> list[str]:
     """State how many trials there are, which rows have none, and whether images have the accuracy of the training."""
     rows = [(section, row) for section in SECTIONS for row in SECTIONS[section]]
-    lacking = [
-        f"{row.name} ({section})"
-        for section, row in rows
-        if not any(identify(trial_of(section, row, seed)) in trials for seed in SEEDS)
-    ]
+    lacking = [f"{row.name} ({section})" for section, row in rows if not TRIALS.finished(section, row, trials)]
     differences = [
         abs(each["figures"]["image_accuracy"] - each["figures"]["test_accuracy"]) for each in trials.values()
     ]
@@ -181,25 +126,21 @@ def sections(trials: Mapping[str, Trial]) -> dict[str, list[str]]:
 
 def main(arguments: list[str]) -> int:
     """Run the missing trials, or write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="write the page, run nothing")
-    parser.add_argument("--only", choices=SECTIONS, action="append", help="one section; repeatable")
-    parser.add_argument("--seeds", type=lambda text: [int(each) for each in text.split(",")], default=SEEDS)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("SEN_EDGE_DATA", ".")), metavar="DIR")
-    options = parser.parse_args(arguments)
+    accepted = parser(__doc__, SECTIONS)
+    accepted.add_argument("--data", type=Path, default=Path(os.environ.get("SEN_EDGE_DATA", ".")), metavar="DIR")
+    options = accepted.parse_args(arguments)
     if options.write:
-        trials = read_trials()
-        for name, lines in sections(trials).items():
+        for name, lines in sections(TRIALS.read()).items():
             write_section(PAGE, lines, name)
         return 0
     torch.set_num_threads(1)
     words: Dataset | None = None
-    for section, row, seed in missing(options.only or list(SECTIONS), options.seeds):
+    for section, row, seed in TRIALS.missing(options.only or SECTIONS, options.seeds):
         if section == DIGITS:
             words = words or spoken_digits(options.data)
-        trial = run(section, row, seed, words if section == DIGITS and words is not None else yin_yang(seed))
-        add_trial(trial)
-        print(f"{section}, {row.name}, seed {seed}: {trial['figures']} ({trial['seconds']:.0f} s)", file=sys.stderr)
+        figures, seconds = run(section, row, seed, words if section == DIGITS and words is not None else yin_yang(seed))
+        TRIALS.add(TRIALS.settings(section, row, seed), figures, seconds)
+        print(f"{section}, {row.name}, seed {seed}: {figures} ({seconds:.0f} s)", file=sys.stderr, flush=True)
     return 0
 
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SEEDS = (0, 1, 2)
-
 
 @dataclass(frozen=True)
 class Row:

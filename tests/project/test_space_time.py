@@ -1,6 +1,5 @@
-"""Trials of docs/results/space-time.md: valid settings, a file that can be resumed, data, and the page."""
+"""Rows, data and tables of docs/results/space-time.md."""
 
-import json
 import re
 import subprocess
 import sys
@@ -47,24 +46,7 @@ def trial(space_time: Any, section: str, row: Any, seed: int, accuracy: float) -
         "additions": 40.0,
     }
     facts = {"figures": figures, "seconds": 1.0, "versions": {"torch": "2"}, "date": "2026"}
-    return {**space_time.trial_of(section, row, seed), **facts}
-
-
-def test_the_page_is_made_of_the_committed_trials(space_time: Any) -> None:
-    import pages  # type: ignore[import-not-found]
-
-    page = expected = space_time.PAGE.read_text(encoding="utf-8")
-    for name, lines in space_time.sections(space_time.read_trials()).items():
-        expected = pages.replace_section(expected, name, lines)
-    assert page == expected, "run `python benchmarks/space_time.py --write`"
-
-
-def test_every_committed_trial_belongs_to_a_row(space_time: Any) -> None:
-    pairs = [(section, row) for section, rows in space_time.SECTIONS.items() for row in rows]
-    trials = [space_time.trial_of(section, row, seed) for section, row in pairs for seed in space_time.SEEDS]
-    known = set(map(space_time.identify, trials))
-    assert len(known) == len(trials)
-    assert space_time.read_trials().keys() <= known
+    return {**space_time.TRIALS.settings(section, row, seed), **facts}
 
 
 def test_rows_are_valid_settings(space_time: Any) -> None:
@@ -76,22 +58,12 @@ def test_rows_are_valid_settings(space_time: Any) -> None:
         assert config_of(request, dataset).layer_sizes == (4, *request.hidden, 3)
 
 
-def test_a_finished_trial_is_kept_and_not_repeated(
-    space_time: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(space_time, "TRIALS", tmp_path / "space_time.json")
-    first, second, *_ = space_time.SECTIONS["yin-yang"]
-    for row in (first, second):
-        space_time.add_trial(trial(space_time, "yin-yang", row, 0, 91.0))
-    assert len(json.loads(space_time.TRIALS.read_text())) == 2
-    left = list(space_time.missing(["yin-yang"], [0, 1]))
-    assert ("yin-yang", first, 0) not in left and ("yin-yang", first, 1) in left and left[-1][2] == 1
-
-
 def test_the_table_states_means_and_the_summary_what_is_missing(space_time: Any) -> None:
+    from trials import identify  # type: ignore[import-not-found]
+
     first, second, *_ = space_time.SECTIONS["yin-yang"]
     made = [trial(space_time, "yin-yang", first, seed, 92.0 + seed) for seed in (0, 1)]
-    trials = {space_time.identify(each): each for each in made}
+    trials = {identify(each): each for each in made}
     lines = space_time.table("yin-yang", trials)
     assert len({line.count("|") for line in lines[:-2]}) == 1
     assert "| 1,234 | 92.50 (92.00 to 93.00) | 2,000 | 3.0 | 40 | 2 of 3 |" in lines[2]
