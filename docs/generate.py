@@ -102,14 +102,22 @@ def _function(module: str, name: str, function: Any) -> str:
     lines = [f"## {module}.{name}\n", _signature(f"{module}.{name}", own + ["**options"] * bool(options))]
     lines.append(_text(function))
     if schema is not None:
-        helps = options_of(schema)
+        helps = _attributes(schema) | {name: option.help for name, option in options_of(schema).items()}
         lines += ["| option | default | meaning |", "| --- | --- | --- |"]
         lines += [
-            f"| `{each.name}` | `{_default(each)}` | {helps[each.name].help if each.name in helps else ''} |"
+            f"| `{each.name}` | `{_default(each)}` | {helps[each.name]} |"
             for each in parameters
             if each.name in options
         ]
     return "\n".join(lines) + "\n"
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """Return the meaning of the attributes in the docstring of a class, each in one line."""
+    _, _, body = (inspect.getdoc(cls) or "").partition("Attributes:\n")
+    entries = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", body, flags=re.MULTILINE)
+    texts = {name: re.sub(r"\s+", " ", text).replace("|", "\\|") for name, text in entries}
+    return {name: text[:1].upper() + text[1:] for name, text in texts.items()}
 
 
 def _signature(name: str, parameters: list[str]) -> str:

@@ -18,7 +18,12 @@ SPATIAL = ("dims", "position_scale", "layer_axis", "layer_spacing", "steepness",
 
 @dataclass(frozen=True)
 class TrainRequest(Schema):
-    """Task, network and schedule; None selects a default that depends on the data."""
+    """Task, network and schedule; None selects a default that depends on the data.
+
+    Attributes:
+        weights: "positions", or "free" for a fully connected network.
+        position_scale: initial positions are uniform in [-scale, scale]. Default: 0.3.
+    """
 
     task: Annotated[Task | None, Option("What the outputs mean. Default: from the targets.", group=DATA)] = None
     target: Annotated[
