@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from sen_edge.errors import OutputError
+from sen_edge.errors import OutputError, UsageError
 from sen_runtime.files import Content, NotRestoredError, write_all
 
 #: Suffixes, after the folder's name, of files that only some exports write.
@@ -26,6 +26,16 @@ def refuse_existing(out_dir: Path, names: Iterable[str], *, force: bool) -> None
         if path.exists() and not force:
             raise OutputError(f"{path} exists", hint="pass --force to replace it, or change -o or --name")
         _refuse_other_kind(path, is_folder=name.endswith("/"))
+
+
+def refuse_file(out: Path, suffixes: Collection[str], *, force: bool) -> None:
+    """Refuse a file of another suffix, in no folder, or that exists without `force`."""
+    if out.suffix not in suffixes:
+        raise UsageError(f"{out}: suffix is {out.suffix!r}; expected one of {', '.join(suffixes)}")
+    if not out.parent.is_dir():
+        raise OutputError(f"{out.parent} is not a folder", hint=f"mkdir -p {out.parent}")
+    if out.is_dir() or (out.exists() and not force):
+        raise OutputError(f"{out} exists", hint="change --output, or pass --force to replace it")
 
 
 def write_outputs(out_dir: Path, files: Mapping[str, bytes], *, force: bool, updated: Iterable[str] = ()) -> None:

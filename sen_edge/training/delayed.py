@@ -22,10 +22,11 @@ from torch.nn import functional
 import sen_edge
 from sen_edge.data.datasets import Dataset, check_dataset
 from sen_edge.display import Displayed
-from sen_edge.errors import DataError, OutputError, UsageError
+from sen_edge.errors import DataError
 from sen_edge.model.config import Decay, Size, SpikingConfig
 from sen_edge.model.delayed.config import DelayedConfig, DelayForm, Steps, SynapseDecay, WeightForm
 from sen_edge.model.delayed.network import DelayedNetwork
+from sen_edge.overwrite import refuse_file, write_outputs
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import Count, NonNegative, OpenShare, Positive, Schema, SchemaError, Whole
 from sen_edge.training.loop import Augment, Best, Epoch, Run, fit, prepare, steps_per_epoch
@@ -33,7 +34,6 @@ from sen_edge.training.objective import Objective, Part, evaluate, objective_of
 from sen_edge.training.recipe import Recipe
 from sen_edge.training.scaling import collapse_warnings
 from sen_runtime import format as image
-from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Network
 from sen_runtime.memory_limits import catch_allocation_errors
 from sen_runtime.task import CLASSIFICATION, Metric
@@ -42,7 +42,6 @@ LOG = logging.getLogger(__name__)
 #: Fields of a request that those of a configuration and of its neurons are copied from.
 SPIKING_FIELDS = ("threshold", "reset", "input_coding", "readout", "surrogate_slope", "delta")
 NETWORK_FIELDS = ("weights", "delays", "max_delay", "overflow", "recurrent", "synapse", "exponent")
-IMAGE_SUFFIX, REPLACE = ".sen", "change the output, or pass force=True to replace it"
 #: Share of the steps with a rising learning rate; decay of the squared gradient in Adam.
 WARM_UP, SECOND_MOMENT = 0.05, 0.99
 #: Learning rates of masks and gains, and of log-scales of delays.
@@ -223,7 +222,7 @@ def train(
         NetworkError: a delay is longer than `max_delay`, and `overflow` is "error".
         TrainingError: the loss is not finite.
     """
-    check_output(out, force=force)
+    refuse_file(out, (".sen",), force=force)
     config = config_of(request, dataset)
     check_dataset(dataset, config)
     longest = config.max_delay if config.delays != "none" else 0
@@ -250,23 +249,8 @@ def train(
     if dataset.output_names:
         metadata["output_names"] = json.dumps(dataset.output_names, ensure_ascii=False)
     found = replace(network.to_network(), metadata=metadata)
-    try:
-        write_atomic(out, image.dumps(found), replace=force)
-    except FileExistsError:
-        raise OutputError(f"{out} exists", hint=REPLACE) from None
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror}") from error
+    write_outputs(out.parent, {out.name: image.dumps(found)}, force=force)
     return DelayedResult(found, out, n_parameters, best.epoch, objective.metric, best.score, score, tuple(run.history))
-
-
-def check_output(out: Path, *, force: bool) -> None:
-    """Reject an invalid output before training."""
-    if out.suffix != IMAGE_SUFFIX:
-        raise UsageError(f"{out}: suffix is {out.suffix!r}; expected {IMAGE_SUFFIX}")
-    if not out.parent.is_dir():
-        raise OutputError(f"{out.parent} is not a folder", hint=f"mkdir -p {out.parent}")
-    if out.is_dir() or (out.exists() and not force):
-        raise OutputError(f"{out} exists", hint=REPLACE)
 
 
 def _fit(

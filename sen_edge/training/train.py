@@ -24,13 +24,14 @@ import numpy as np
 import sen_edge
 from sen_edge.data.datasets import Dataset, check_dataset
 from sen_edge.display import Displayed
-from sen_edge.errors import DataError, OutputError, UsageError
+from sen_edge.errors import DataError, OutputError
 from sen_edge.model import checkpoint
 from sen_edge.model.checkpoint import SUFFIXES
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.free import FreeNetwork
 from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
+from sen_edge.overwrite import refuse_file
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import Schema, fields_of
 from sen_edge.training.initial import initialize
@@ -239,13 +240,8 @@ def train(
 
 def check_output(out: Path, *, replace: bool, resume: bool) -> None:
     """Reject an invalid output before training."""
+    refuse_file(out, SUFFIXES, force=replace)
     state = state_path(out)
-    if out.suffix not in SUFFIXES:
-        raise UsageError(f"{out}: suffix is {out.suffix!r}; expected one of {', '.join(SUFFIXES)}")
-    if not out.parent.is_dir():
-        raise OutputError(f"{out.parent} is not a folder", hint=f"mkdir -p {out.parent}")
-    if out.is_dir() or (out.exists() and not replace):
-        raise OutputError(f"{out} exists", hint="change --output, or pass --force to replace it")
     if state.exists() and not (resume or replace):
         raise OutputError(
             f"{state} holds an interrupted training", hint="pass --resume to continue, or --force to start over"
