@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def prepare(dataset: Dataset, recipe: Recipe, augment: Augment | None = None) ->
     if recipe.shift and dataset.image_shape is None:
         raise UsageError(f"shift is {recipe.shift}, but the inputs of {dataset.name} are not images")
     if recipe.shift and (shape := dataset.image_shape) is not None:
-        augment = lambda inputs, generator: shift_images(inputs, shape, recipe.shift, generator)  # noqa: E731
+        augment = partial(shift_images, image_shape=shape, max_shift=recipe.shift)
     return Split(Part(examples, kept), Part(examples, held), augment)
 
 
@@ -211,7 +212,7 @@ def restore_best(run: Run) -> Best:
     return run.best
 
 
-def shift_images(inputs: Tensor, image_shape: tuple[int, int], max_shift: int, generator: torch.Generator) -> Tensor:
+def shift_images(inputs: Tensor, generator: torch.Generator, image_shape: tuple[int, int], max_shift: int) -> Tensor:
     """Shift images `[n, rows * columns]` by up to `max_shift` random pixels per direction, padded with zeros."""
     rows, columns = image_shape
     padded = functional.pad(inputs.view(-1, rows, columns), (max_shift,) * 4).flatten(1)

@@ -235,7 +235,7 @@ def test_spike_trains_can_be_learned(tmp_path: Path) -> None:
 
 def test_shifted_images_move_each_its_own_way_and_bring_in_zeros() -> None:
     images = torch.arange(1.0, 1201).view(100, 12)
-    moved = shift_images(images, (3, 4), 1, torch.Generator().manual_seed(0)).view(100, 3, 4)
+    moved = shift_images(images, torch.Generator().manual_seed(0), (3, 4), 1).view(100, 3, 4)
     seen = set()
     for index, (before, after) in enumerate(zip(images.view(100, 3, 4), moved, strict=True)):
         # The pixel at row 1, column 1 is never lost: it says how far the image has moved.
