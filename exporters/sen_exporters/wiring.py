@@ -13,21 +13,10 @@ from typing import Generic
 import numpy as np
 
 from sen_exporters.operators import Operators, V
-from sen_runtime.ir.delays import ConstantDelay, Delay
 from sen_runtime.ir.layer import Layer
 
 #: Values that a layer passes to its next step, besides its membrane.
 HISTORY, OWN_HISTORY, SYNAPTIC = "history", "recurrent/history", "synaptic_current"
-
-
-def longest_delay(delay: Delay | None, shape: tuple[int, int]) -> int:
-    """Longest delay of synapses `[n_out, n_in]`, in steps."""
-    return 0 if delay is None else int(delay.steps(shape).max())
-
-
-def is_varied(delay: Delay | None) -> bool:
-    """Whether each synapse has a delay of its own."""
-    return not isinstance(delay, (ConstantDelay, type(None)))
 
 
 @dataclass(frozen=True)
@@ -64,19 +53,22 @@ class Wiring(Generic[V]):
     def __init__(self, graph: Operators[V], layer: Layer, index: int, like: V) -> None:
         """Add stored values; steps have the rows of `like`."""
         self._graph, self._layer, self._index, name = graph, layer, index, f"layer{index}"
-        (n_out, self._n_in), own = layer.weight.shape, layer.recurrent
-        self.depth = longest_delay(layer.delay, layer.weight.shape)
+        weight, delay = layer.connections[0]
+        (n_out, self._n_in), own = weight.shape, layer.recurrent
+        self.depth = delay.bounds[1]
         self._varied: _Synapses[V] | None = None
         self._own: _Synapses[V] | None = None
-        if self.depth and is_varied(layer.delay):
-            assert layer.delay is not None
-            offsets = graph.offsets(layer.delay.steps(layer.weight.shape), name, like)
-            self._varied = _Synapses(graph.matrix(layer.weight, index, name), offsets, self.depth, layer.weight.shape)
+        if delay.is_varied:
+            steps = delay.steps(weight.shape)
+            self.depth = int(steps.max())
+            if self.depth:
+                offsets = graph.offsets(steps, name, like)
+                self._varied = _Synapses(graph.matrix(weight, index, name), offsets, self.depth, weight.shape)
         if own is not None:
-            prefix, delays = f"{name}/recurrent", own.delay.steps(own.weight.shape)
-            own_offsets = graph.offsets(delays - 1, prefix, like) if is_varied(own.delay) else None
+            prefix, steps = f"{name}/recurrent", own.delay.steps(own.weight.shape)
+            own_offsets = graph.offsets(steps - 1, prefix, like) if own.delay.is_varied else None
             self._own = _Synapses(
-                graph.matrix(own.weight, index, prefix), own_offsets, int(delays.max()), own.weight.shape
+                graph.matrix(own.weight, index, prefix), own_offsets, int(steps.max()), own.weight.shape
             )
         self.sizes = {
             **({HISTORY: self.depth * self._n_in} if self.depth else {}),

@@ -66,9 +66,8 @@ def require_network(network: Network, bytes_per_weight: int, rows: int = 0) -> N
     """
     needs = []
     for layer in network.layers:
-        need = sum(
-            weight.expanded_bytes(bytes_per_weight + 4 * (delay is not None)) for weight, delay in layer.connections
-        )
+        each = bytes_per_weight + 4 * (not layer.is_instant)
+        need = sum(weight.expanded_bytes(each) for weight, _ in layer.connections)
         needs.append((layer.weight.shape, need))
     _require_largest(needs, 4 * rows * sum(network.layer_sizes))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from sen_runtime.ir.checks import Array
-from sen_runtime.ir.delays import ConstantDelay, Delay
+from sen_runtime.ir.delays import Delay
 from sen_runtime.ir.int8 import Scale
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.operators import Dense, WeightOperator
@@ -74,10 +74,10 @@ class Wiring:
 class _Synapses:
     """Weights and delays `[n_in, n_out]` of a connection."""
 
-    def __init__(self, weight: WeightOperator, delay: Delay | None, dtype: DTypeLike) -> None:
+    def __init__(self, weight: WeightOperator, delay: Delay, dtype: DTypeLike) -> None:
         matrix = weight.stored_matrix() if dtype == np.int32 else weight.to_dense()
         self.weights = np.ascontiguousarray(matrix.T.astype(dtype))
-        self.delays = np.ascontiguousarray((ConstantDelay(0) if delay is None else delay).steps(weight.shape).T)
+        self.delays = np.ascontiguousarray(delay.steps(weight.shape).T)
 
     def scatter(self, x: Array, ring: Array, slot: int) -> None:
         """Add the contributions of `x [batch, n_in]`, of the step of a slot, to `ring [slots, n_out, batch]`."""

@@ -380,8 +380,7 @@ def count_stored_numbers(network: Network) -> tuple[int, ...]:
     for layer in network.layers:
         stored = [layer.bias]
         for weight, delay in layer.connections:
-            stored += weight.weight_arrays()
-            stored += [each for each in vars(delay).values() if isinstance(each, np.ndarray)] if delay else []
+            stored += [*weight.weight_arrays(), *delay.arrays]
         arrays = {id(array): array for array in stored if array is not None}
         counts.append(sum(int(array.size) for key, array in arrays.items() if key not in seen))
         seen.update(arrays)

@@ -16,7 +16,6 @@ from sen_edge.model.probe import constant_output, verification_inputs
 from sen_edge.model.wiring_figures import WiringFigures, late_warning, wiring_figures
 from sen_edge.passes.materialize import materialize_leaf, weights
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.delays import ConstantDelay
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Neuron
@@ -183,10 +182,7 @@ def summarize(model: Model) -> Summary:
 
 def _stored_numbers(layer: Layer) -> int:
     """Count the numbers of a layer that stores each weight, each bias, and each delay that differs from others."""
-    weights = sum(
-        math.prod(weight.shape) * (1 if delay is None or isinstance(delay, ConstantDelay) else 2)
-        for weight, delay in layer.connections
-    )
+    weights = sum(math.prod(weight.shape) * (1 + delay.is_varied) for weight, delay in layer.connections)
     return weights + (0 if layer.bias is None else len(layer.bias))
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import singledispatch
 
 import numpy as np
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.delays import ConstantDelay, Delay, SpatialDelay, StoredDelay
+from sen_runtime.ir.delays import Delay, SpatialDelay
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network
 
@@ -85,7 +84,7 @@ def wiring_figures(layer: Layer) -> WiringFigures | None:
     if layer.is_instant:
         return None
     delays = tuple(
-        _figures(source, ConstantDelay(0) if delay is None else delay, weight.shape)
+        _figures(source, delay, weight.shape)
         for source, (weight, delay) in zip(SOURCES, layer.connections, strict=False)
     )
     longest = [each.max for each in delays if each.max is not None]
@@ -97,7 +96,7 @@ def late_warning(network: Network) -> str | None:
     late, count = [], 0
     for index, layer in enumerate(network.layers):
         for weight, delay in layer.connections:
-            if delay is None or delay.bounds[1] < network.timesteps or math.prod(weight.shape) > MAX_SYNAPSES:
+            if delay.bounds[1] < network.timesteps or math.prod(weight.shape) > MAX_SYNAPSES:
                 continue
             found = _count_late(delay, weight.shape, network.timesteps)
             count += found
@@ -116,7 +115,7 @@ def _positions(delay: Delay, is_small: bool) -> SpatialFigures | None:
         return None
     beyond = None
     if is_small:
-        beyond = float(np.mean(np.rint(delay.distances() * np.float32(delay.scale)) > delay.limit))
+        beyond = float(np.mean(delay.unlimited() > delay.limit))
     return SpatialFigures(
         delay.source.shape[1], delay.scale, delay.softening, delay.limit, delay.overflow, delay.shift, beyond
     )
@@ -147,22 +146,7 @@ def _figures(source: str, delay: Delay, shape: tuple[int, int]) -> DelayFigures:
     )  # fmt: skip
 
 
-@singledispatch
 def _kind(delay: Delay) -> tuple[str, str]:
     """Return the kind of delays and the type of the stored numbers."""
-    raise NotImplementedError(type(delay).__name__)
-
-
-@_kind.register
-def _(delay: ConstantDelay) -> tuple[str, str]:
-    return ("constant" if delay.value else "none"), ""
-
-
-@_kind.register
-def _(delay: StoredDelay) -> tuple[str, str]:
-    return "stored", str(delay.values.dtype)
-
-
-@_kind.register
-def _(delay: SpatialDelay) -> tuple[str, str]:
-    return "positions", str(delay.source.dtype)
+    kind = delay.kind if delay.is_varied or delay.bounds[1] else "none"
+    return kind, str(delay.arrays[0].dtype) if delay.arrays else ""

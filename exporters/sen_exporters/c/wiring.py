@@ -79,7 +79,7 @@ def lower_wiring(layer: Layer, place: Place, form: str, arena: Arena, share: Sha
     scale = common_scale(layer, place.meets_spikes)
     kind = "f32" if scale is None else _integer(layer)
     connections = [
-        _Connection(name, weight, ConstantDelay(0) if delay is None else delay, late)
+        _Connection(name, weight, delay, late)
         for late, (name, (weight, delay)) in enumerate(zip(("input", "recurrent"), layer.connections, strict=False))
     ]
     n_out, n_slots = layer.weight.shape[0], 1 + max(int(each.steps.max()) for each in connections)
@@ -171,7 +171,7 @@ def _spatial(weight: WeightOperator, delay: SpatialDelay, place: Place, share: S
     def positions(name: str, array: Array) -> Constant:
         return share(place.constant(name, array.astype(np.float32), f"positions of the {name} neurons"))
 
-    longest = float(np.rint(delay.distances() * np.float32(delay.scale)).max())
+    longest = float(delay.unlimited().max())
     members: Members = {
         "source": positions("source", delay.source),
         "target": positions("target", delay.target),

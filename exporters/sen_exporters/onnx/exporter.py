@@ -22,7 +22,6 @@ from sen_exporters.lowering import check_thresholds, hidden_values
 from sen_exporters.onnx.delays import DELAY_BYTES
 from sen_exporters.onnx.forms import build
 from sen_exporters.onnx.graph import OnnxOptions, set_properties, value_info
-from sen_exporters.wiring import is_varied
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
@@ -111,7 +110,7 @@ def _array_bytes(network: Network, sparse_format: str) -> int:
     total = network.nbytes
     connections = [connection for layer in network.layers for connection in layer.connections]
     for weight, delay in connections:
-        if is_varied(delay):
+        if delay.is_varied:
             total += DELAY_BYTES * weight.shape[0] * weight.shape[1]
         for operator in leaves(weight):
             if isinstance(operator, Sparse):

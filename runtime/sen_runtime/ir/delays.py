@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,14 @@ class Delay(ABC):
     """Delays of a connection; a subclass is a frozen dataclass.
 
     A spike of step t arrives in step t + delay.
+
+    Attributes:
+        kind: name in reports.
+        is_varied: whether synapses may differ.
     """
+
+    kind: ClassVar[str]
+    is_varied: ClassVar[bool] = True
 
     @abstractmethod
     def steps(self, shape: tuple[int, int]) -> Steps:
@@ -38,9 +46,14 @@ class Delay(ABC):
         """Lower and upper bound of the delays in steps, without computing each of them."""
 
     @property
+    def arrays(self) -> list[Array]:
+        """Stored arrays."""
+        return [value for value in vars(self).values() if isinstance(value, np.ndarray)]
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
-        return sum(int(value.nbytes) for value in vars(self).values() if isinstance(value, np.ndarray))
+        return sum(int(array.nbytes) for array in self.arrays)
 
     @abstractmethod
     def check_shape(self, shape: tuple[int, int]) -> None:
@@ -52,6 +65,9 @@ class ConstantDelay(Delay):
     """The same delay for every synapse, in steps."""
 
     value: int
+
+    kind = "constant"
+    is_varied = False
 
     def __post_init__(self) -> None:
         is_whole = isinstance(self.value, (int, np.integer)) and not isinstance(self.value, bool)
@@ -76,6 +92,8 @@ class StoredDelay(Delay):
     """A delay for each synapse: `values [n_out, n_in]` in steps, uint8 or uint16."""
 
     values: Array
+
+    kind = "stored"
 
     def __post_init__(self) -> None:
         found = self.values.dtype if isinstance(self.values, np.ndarray) else type(self.values).__name__
@@ -129,6 +147,8 @@ class SpatialDelay(Delay):
     overflow: str = "error"
     shift: int = 0
 
+    kind = "positions"
+
     def __post_init__(self) -> None:
         check_array(self.source, "source positions", 2)
         check_array(self.target, "target positions", 2)
@@ -169,8 +189,7 @@ class SpatialDelay(Delay):
             NetworkError: a distance is beyond the limit, for overflow "error", or beyond `MAX_WRAPPED` for "wrap".
         """
         self.check_shape(shape)
-        with np.errstate(over="ignore"):
-            rounded = np.rint(self.distances() * np.float32(self.scale))
+        rounded = self.unlimited()
         limit = {"wrap": MAX_WRAPPED - 1, "clamp": np.inf, "error": self.limit}[self.overflow]
         if (longest := float(rounded.max())) > limit:
             j, i = np.unravel_index(int(rounded.argmax()), shape)
@@ -184,6 +203,12 @@ class SpatialDelay(Delay):
         rounded = np.minimum(rounded, np.float32(self.limit))
         steps: Steps = rounded.astype(np.int32) + np.int32(self.shift)
         return steps
+
+    def unlimited(self) -> NDArray[np.float32]:
+        """Delays `[n_out, n_in]` in whole steps before the limit and the shift; infinite ones are beyond float32."""
+        with np.errstate(over="ignore"):
+            rounded: NDArray[np.float32] = np.rint(self.distances() * np.float32(self.scale))
+        return rounded
 
     def distances(self) -> NDArray[np.float32]:
         """Softened distances `[n_out, n_in]`."""

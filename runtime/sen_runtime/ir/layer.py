@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array, check_array, require, store_float32
-from sen_runtime.ir.delays import Delay
+from sen_runtime.ir.delays import ConstantDelay, Delay
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.operators import WeightOperator
@@ -84,14 +84,13 @@ class Layer:
         return self.delay is None and self.recurrent is None and self.synapse == 0
 
     @property
-    def connections(self) -> tuple[tuple[WeightOperator, Delay | None], ...]:
+    def connections(self) -> tuple[tuple[WeightOperator, Delay], ...]:
         """Weights with their delays: from the layer before, then the recurrent ones."""
-        own = (self.weight, self.delay)
+        own = (self.weight, ConstantDelay(0) if self.delay is None else self.delay)
         return (own,) if self.recurrent is None else (own, (self.recurrent.weight, self.recurrent.delay))
 
     @property
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
         arrays = [*self.neuron.arrays.values(), *([] if self.bias is None else [self.bias])]
-        stored = [each for pair in self.connections for each in pair if each is not None]
-        return sum(int(array.nbytes) for array in arrays) + sum(each.nbytes for each in stored)
+        return sum(int(each.nbytes) for each in arrays) + sum(each.nbytes for pair in self.connections for each in pair)

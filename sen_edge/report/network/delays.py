@@ -38,7 +38,7 @@ def _delays(network: Network) -> dict[str, Steps]:
     found = {}
     for index, layer in enumerate(network.layers):
         for source, (weight, delay) in zip(SOURCES, layer.connections, strict=False):
-            if delay is None or delay.bounds[0] == delay.bounds[1] or math.prod(weight.shape) > MAX_SYNAPSES:
+            if delay.bounds[0] == delay.bounds[1] or math.prod(weight.shape) > MAX_SYNAPSES:
                 continue
             try:
                 found[f"layer {index}, from {source}"] = delay.steps(weight.shape).ravel()

@@ -27,7 +27,6 @@ from sen_runtime import reference
 from sen_runtime.bench.loops import random_inputs
 from sen_runtime.data import TEST
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.delays import ConstantDelay
 from sen_runtime.ir.network import Network
 from sen_runtime.task import CLASSIFICATION
 from sen_runtime.untrusted import quote
@@ -186,7 +185,8 @@ def _delays(scene: Scene) -> dict[str, Any]:
         return {}
     found = []
     for index, (layer, link) in enumerate(zip(layers, scene.links, strict=True)):
-        steps = (ConstantDelay(0) if layer.delay is None else layer.delay).steps(layer.weight.shape)
+        weight, delay = layer.connections[0]
+        steps = delay.steps(weight.shape)
         found.append(steps[scene.neurons[index + 1][link.targets], scene.neurons[index][link.sources]])
     return {"delays": encode("Uint16Array", found)}
 
