@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sen_edge.errors import DataError, UsageError
 from sen_edge.passes.gptq import GRANULARITIES, damped_moment, round_int4, round_sparse, round_weights
+from sen_edge.passes.membranes import fits_grid, membrane_grid
 from sen_runtime import reference
 from sen_runtime.data.subsample import subsample
 from sen_runtime.errors import NetworkError
@@ -33,9 +34,6 @@ OUTSIDE_PERCENT = 0.01
 RANGE_SHRINKS = np.linspace(1, 0.3, 36)
 #: Values sampled for the squared error of range "mse".
 RANGE_SAMPLE = 1 << 20
-#: Candidates for the steps of an int8 membrane between 0 and the threshold, and examples that choose among them.
-MEMBRANE_STEPS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 120)
-MEMBRANE_SAMPLE = 128
 #: Steps of inputs that are bytes, as they are or from 0 to 1; their max, and the max rounding error of a float32.
 PIXEL_STEPS, MAX_PIXEL, PIXEL_ERROR = (1.0, 1 / 255), 255, 1e-4
 #: Max correction of a bias, as a share of the largest output of its neuron.
@@ -101,21 +99,13 @@ def to_int8(
             f"--dtype int8 has no form of input coding {network.input_coding}", hint="use --dtype int8-dynamic"
         )
     for index, layer in enumerate(network.layers):
-        names = [name for name, values in layer.neuron.arrays.items() if not _fits_grid(name, values)]
+        names = [name for name, values in layer.neuron.arrays.items() if not fits_grid(name, values)]
         if names:
             raise UsageError(
                 f"layer {index} has {' and '.join(names)} of each neuron; int8 membranes need one number",
                 hint="use --dtype int8-dynamic",
             )
     return _quantize(network, granularity, calibration, activation_range, bits)
-
-
-def _fits_grid(name: str, values: Array) -> bool:
-    """Whether an int8 grid can contain all values `[n]` of a parameter, those of `equalize`."""
-    if name != "threshold":
-        return False
-    multiples = values / values.min()
-    return bool(np.all(multiples == np.rint(multiples)) and multiples.max() <= MEMBRANE_STEPS[-1])
 
 
 @dataclass(frozen=True)
@@ -250,7 +240,7 @@ def _quantize_layer(network: Network, layer: Layer, fit: _Fit, values: FloatArra
     if fit.x_grid is not None:
         assert fit.x is not None and values is not None  # grids come from calibration inputs; for mypy
         steps, neuron = network.timesteps, layer.neuron
-        grid = _membrane_grid(layer, neuron, steps, fit.x, values) if isinstance(neuron, Lif) else fit.grid(values)
+        grid = membrane_grid(layer, neuron, steps, fit.x, values) if isinstance(neuron, Lif) else fit.grid(values)
     return replace(layer, weight=weight, bias=bias, grid=grid)
 
 
@@ -267,38 +257,6 @@ def _quantize_wired(layer: Layer, fit: _Fit) -> Layer:
         values, scale = fit.matrix(np.concatenate([weight.to_dense() for weight in weights], axis=1))
         own = [Dense(each.copy(), scale) for each in np.split(values, [weights[0].shape[1]], axis=1)]
     return replace(layer, weight=own[0], recurrent=None if recurrent is None else replace(recurrent, weight=own[1]))
-
-
-def _membrane_grid(layer: Layer, neuron: Lif, steps: int, x: FloatArray, values: FloatArray) -> Grid:
-    """Select the grid with the min difference of spikes from those of float membranes.
-
-    Membranes far below the threshold may be clipped: covering the whole range would waste most of the values.
-    Candidates differ in the number of steps below and above the lowest threshold.
-    """
-    currents = layer.weight.affine(x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
-    currents = np.broadcast_to(currents, (steps, *currents.shape[1:]))
-    currents = currents[:, :: max(1, currents.shape[1] // MEMBRANE_SAMPLE)]
-    expected, threshold = _spike_train(neuron, currents, None), float(np.min(neuron.threshold))
-    top = round(float(np.max(neuron.threshold)) / threshold)
-    highest = max(float(values.max()) / threshold, top)
-    candidates = [
-        Grid(threshold / count, max(INT8_MIN, min(INT8_MAX - 1 - count * top, INT8_MAX - round(count * above))))
-        for count in MEMBRANE_STEPS
-        for above in (highest, (highest + top) / 2, (highest + 3 * top) / 4)
-        if count * top <= MEMBRANE_STEPS[-1]
-    ]
-    errors = [float(np.mean(_spike_train(neuron, currents, grid) != expected)) for grid in candidates]
-    return candidates[int(np.argmin(errors))]
-
-
-def _spike_train(neuron: Lif, currents: FloatArray, grid: Grid | None) -> FloatArray:
-    """Compute spikes `[T, rows, n]` for currents `[T, rows, n]`, with membranes on `grid` if given."""
-    membrane = np.zeros_like(currents[0])
-    spikes = np.empty_like(currents)
-    for t, current in enumerate(currents):
-        on_grid = current if grid is None else grid.round(current)
-        membrane, spikes[t] = neuron.advance(membrane, on_grid, grid)
-    return spikes
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import singledispatch
 
 import numpy as np
 
-from sen_exporters.base import NoFormError
 from sen_exporters.c import names
 from sen_exporters.c.memory import Arena, Constant, dtype
+from sen_exporters.c.neurons import lower_neuron
 from sen_exporters.c.scaling import LoweredScaling, lower_scaling
 from sen_exporters.c.weights import Members, Place, Weights, lower
 from sen_exporters.c.wiring import LoweredWiring, Share, lower_wiring
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network, readout_factors
-from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, RefractoryLif, Relu
+from sen_runtime.ir.neurons import LeakyIntegrator
 from sen_runtime.ir.operators import leaves
 
 #: Bytes of scratch for a quantized value: two in a pair of int16, and a second form for the kernels of streams.
@@ -347,61 +346,3 @@ def _lower_terms(layer: Layer, index: int, meets_spikes: bool) -> tuple[tuple[We
         )
         for t, operator in enumerate(operators)
     )
-
-
-@singledispatch
-def lower_neuron(neuron: Neuron, where: str, size: int, arena: Arena) -> Members:
-    """Members of `sen_layer` for a neuron type, with its state in the arena; one function for each.
-
-    `where` names the layer in comments; `size` is the number of its neurons.
-    """
-    raise NoFormError(f"{where}: the C export has no form for neurons of type {type(neuron).__name__}")
-
-
-@lower_neuron.register(Identity)
-@lower_neuron.register(Relu)
-def _without_state(neuron: Identity | Relu, where: str, size: int, arena: Arena) -> Members:
-    return {"neuron": f"SEN_{type(neuron).__name__.upper()}"}
-
-
-@lower_neuron.register
-def _lif(neuron: Lif, where: str, size: int, arena: Arena) -> Members:
-    reset = "SEN_RESET_ZERO" if neuron.reset == "zero" else "SEN_RESET_SUBTRACT"
-    if neuron.subtracts_before_decay:
-        reset = "SEN_RESET_BEFORE_DECAY"
-    return _spiking(neuron, where, size, arena, reset)
-
-
-@lower_neuron.register
-def _refractory_lif(neuron: RefractoryLif, where: str, size: int, arena: Arena) -> Members:
-    return _spiking(neuron, where, size, arena, "SEN_RESET_REFRACTORY")
-
-
-def _spiking(neuron: Lif | RefractoryLif, where: str, size: int, arena: Arena, reset: str) -> Members:
-    return {
-        "neuron": "SEN_LIF",
-        **_parameters(neuron, where, size, reset),
-        "current": arena.take(f"{where}: currents", size),
-        "membrane": arena.take(f"{where}: membranes", size),
-    }
-
-
-@lower_neuron.register
-def _leaky_integrator(neuron: LeakyIntegrator, where: str, size: int, arena: Arena) -> Members:
-    return {
-        "neuron": "SEN_LEAKY_INTEGRATOR",
-        **_parameters(neuron, where, size, "0"),
-        "current": arena.take(f"{where}: currents", size),
-    }
-
-
-def _parameters(neuron: Lif | RefractoryLif | LeakyIntegrator, where: str, size: int, reset: str) -> Members:
-    """Members of `sen_lif`: numbers, or arrays `[size]` where a parameter differs between the neurons."""
-    values = {"beta": neuron.beta, **({} if isinstance(neuron, LeakyIntegrator) else {"threshold": neuron.threshold})}
-    members: Members = {"lif.reset": reset}
-    if not neuron.arrays:
-        return {**members, **{f"lif.{name}": float(value) for name, value in values.items()}}
-    for name, value in values.items():
-        array = np.broadcast_to(np.asarray(value, np.float32), size)
-        members[f"lif.{name}s"] = Constant(f"{where.replace(' ', '')}_{name}", array, f"{where}: {name} [{size}]")
-    return members
