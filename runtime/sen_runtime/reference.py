@@ -210,7 +210,7 @@ def _trace_spiking(network: Network, x: Array) -> list[Array]:
     x = on_grid(x, network.input_grid)
     counts = [np.zeros((x.shape[0], n), x.dtype) for n in network.layer_sizes[1:]]
     total = np.zeros_like(counts[-1])
-    train, weights = [], readout_weights(network).astype(x.dtype)
+    train, weights = [], readout_weights(network.readout_decay, network.timesteps).astype(x.dtype)
     for weight, (arrived, membranes) in zip(weights, _steps(network, x)):
         for index, spikes in enumerate(arrived[1:]):
             counts[index] += spikes

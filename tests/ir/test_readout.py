@@ -41,7 +41,7 @@ def test_the_readout_is_the_weighted_mean_of_its_membranes(beta: float | np.ndar
 
 
 def test_weights_start_at_one() -> None:
-    np.testing.assert_array_equal(readout_weights(network(0.5, 0.5)), 0.5 ** np.arange(STEPS))
+    np.testing.assert_array_equal(readout_weights(0.5, STEPS), 0.5 ** np.arange(STEPS))
 
 
 @pytest.mark.parametrize("decay", [0.0, -1.0, 1.5, np.nan, np.inf])

@@ -10,7 +10,7 @@ import numpy as np
 from sen_runtime.engines.session import Array, Float32Array, Session
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.codings import CODINGS, Coding
-from sen_runtime.ir.network import MAX_TIMESTEPS, decaying_weights
+from sen_runtime.ir.network import MAX_TIMESTEPS, readout_weights
 from sen_runtime.untrusted import listing, quote
 
 
@@ -77,7 +77,7 @@ class GraphSession(Session):
             return self._call({"input": rows})
         is_train = _coding(self.properties).has_steps
         state, totals = self._zeros(len(rows)), dict[str, Array]()
-        for t, weight in enumerate(decaying_weights(_readout_decay(self.properties), self.timesteps)):
+        for t, weight in enumerate(readout_weights(_readout_decay(self.properties), self.timesteps)):
             values, state = self._advance(np.ascontiguousarray(rows[:, t]) if is_train else rows, state)
             if weight != 1:
                 values["output"] = values["output"] * np.float32(weight)

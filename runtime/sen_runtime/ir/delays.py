@@ -14,7 +14,7 @@ from sen_runtime.ir.checks import Array, check_array, check_choice, is_positive,
 
 #: Longest delay, such that 16 bits contain every delay.
 MAX_DELAY = (1 << 16) - 1
-#: Scaled distances of overflow "wrap" are below this: beyond, float32 has no half steps, and no use is known.
+#: Scaled distances of overflow "wrap" are below this, so that float32 holds half steps.
 MAX_WRAPPED = float(1 << 22)
 #: What happens to distances beyond the longest delay: an error, that delay, or the remainder of a ring's slots.
 OVERFLOWS = ("error", "clamp", "wrap")
@@ -205,7 +205,7 @@ class SpatialDelay(Delay):
         return steps
 
     def unlimited(self) -> NDArray[np.float32]:
-        """Delays `[n_out, n_in]` in whole steps before the limit and the shift; infinite ones are beyond float32."""
+        """Delays `[n_out, n_in]` in whole steps without limit and shift; inf where float32 overflows."""
         with np.errstate(over="ignore"):
             rounded: NDArray[np.float32] = np.rint(self.distances() * np.float32(self.scale))
         return rounded

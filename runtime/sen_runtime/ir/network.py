@@ -281,16 +281,11 @@ def names_of(metadata: Mapping[str, str], kind: str) -> tuple[str, ...]:
     return tuple(found) if is_list else ()
 
 
-def readout_weights(network: Network) -> NDArray[np.float64]:
-    """Weights w `[T]` of the readout `sum_t w[t] u[t] / T` of "mean_membrane": w[t] = readout_decay^t.
+def readout_weights(decay: float, steps: int) -> NDArray[np.float64]:
+    """Weights w `[steps]` of the readout `sum_t w[t] u[t] / T` of "mean_membrane": w[t] = decay^t.
 
-    Source: arXiv 2511.01632 with readout_decay = exp(-1 / T).
+    Source: arXiv 2511.01632 with decay = exp(-1 / T).
     """
-    return decaying_weights(network.readout_decay, network.timesteps)
-
-
-def decaying_weights(decay: float, steps: int) -> NDArray[np.float64]:
-    """Weights `decay^t`, `[steps]`."""
     weights: NDArray[np.float64] = np.float64(decay) ** np.arange(steps)
     return weights
 
@@ -308,7 +303,7 @@ def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.fl
         factors = neuron.response(steps)[::-1]
     else:
         response = neuron.response(steps)
-        weights = readout_weights(network).reshape(-1, *[1] * (response.ndim - 1))
+        weights = readout_weights(network.readout_decay, steps).reshape(-1, *[1] * (response.ndim - 1))
         factors = weights * np.cumsum(weights * response, axis=0)[::-1] / steps
     if grid is None:
         return factors

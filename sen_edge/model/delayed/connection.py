@@ -183,7 +183,8 @@ class Connection(nn.Module):
         """Return the delays of the network representation; `overflow` is that of delays from positions."""
         if self.steps is not None:
             rounded = np.clip(np.rint(_array(self.steps)), 0, self.limit) + self.shift
-            return StoredDelay(rounded.astype(np.uint8 if self.config.max_delay <= np.iinfo(np.uint8).max else "u2"))
+            is_byte = self.config.max_delay <= np.iinfo(np.uint8).max
+            return StoredDelay(rounded.astype(np.uint8 if is_byte else np.uint16))
         if self.log_scale is not None:
             found = SpatialDelay(
                 _array(self.source),
