@@ -95,6 +95,8 @@ def late_warning(network: Network) -> str | None:
     """Return a line about spikes that arrive after the last step; None where all can arrive."""
     late, count = [], 0
     for index, layer in enumerate(network.layers):
+        if layer.is_instant:
+            continue
         for weight, delay in layer.connections:
             if delay.bounds[1] < network.timesteps or math.prod(weight.shape) > MAX_SYNAPSES:
                 continue
