@@ -166,16 +166,6 @@ def check_float_activations(network: Network, target: str) -> None:
         )
 
 
-def check_instant(network: Network, target: str) -> None:
-    """Refuse delays, recurrent synapses, synaptic currents, refractory neurons and weighted steps by name.
-
-    Raises:
-        NoFormError: with what the network has of these.
-    """
-    if not network.is_instant:
-        raise NoFormError(f"{target} has no form of {name_memory(network)}", hint="take --to onnx, tflite, c or sen")
-
-
 def name_memory(network: Network) -> str:
     """What a network has beyond membranes and weights of the same step, such as "delays and recurrent synapses"."""
     layers = network.layers

@@ -225,12 +225,11 @@ def test_the_step_form_has_no_restored_mean_whose_steps_differ_in_weight() -> No
         ({"neuron": RefractoryLif(0.5)}, "refractory neurons"),
     ],
 )
-def test_targets_without_a_form_name_what_is_present(parts: dict[str, Any], name: str) -> None:
-    for target, options in (("nir", {}), ("tflite", {"tflite_target": "micro"})):
-        chosen = exporter(target)
-        with pytest.raises(NoFormError, match=name) as caught:
-            chosen.check(make(**parts), chosen.Options(**options))
-        assert caught.value.hint
+def test_micro_has_no_form_and_names_what_is_present(parts: dict[str, Any], name: str) -> None:
+    chosen = exporter("tflite")
+    with pytest.raises(NoFormError, match=name) as caught:
+        chosen.check(make(**parts), chosen.Options(tflite_target="micro"))
+    assert caught.value.hint
 
 
 def test_the_scan_does_not_grow_with_time() -> None:

@@ -1,17 +1,21 @@
-"""NIR graphs as networks: chains of affine maps and neurons, integrated by the forward Euler method with a step dt.
+"""NIR graphs as networks: chains of delays, affine maps and neurons, integrated by the forward Euler method, step dt.
 
+    Delay:      y(t) = x(t - delay)        y[t] = x[t - k]    delay = k dt, x[t] = 0 for t < 0
     LIF, LI:   tau dv/dt = v_leak - v + r I    v[t] = (1 - dt/tau) v[t-1] + (r dt/tau) I[t]    for v_leak = 0
     IF, I:         dv/dt = r I                 v[t] = v[t-1] + r dt I[t]
+    CubaLIF, CubaLI:  tau_syn di/dt = -i + w_in I    i[t] = (1 - dt/tau_syn) i[t-1] + (w_in dt/tau_syn) I[t]
+                      and i[t] is the current I[t] of a LIF or LI with tau = tau_mem
 
-A neuron that spikes where v > v_threshold is set to v_reset = 0. `u = v / gain`, gain = r dt/tau or r dt, has the
-equations of `sen_runtime.ir.neurons`: beta = 1 - dt/tau or 1, and threshold = v_threshold / gain.
+A neuron that spikes where v > v_threshold is set to v_reset = 0. `u = v / gain`, with the product of the factors of
+I[t] as gain, has the equations of `sen_runtime.ir.neurons`: beta = 1 - dt/tau or 1, threshold = v_threshold / gain.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
@@ -22,6 +26,7 @@ from sen_exporters.nir.strings import NirError
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineError, NetworkError
 from sen_runtime.ir.checks import Array, Parameter
+from sen_runtime.ir.delays import MAX_DELAY, ConstantDelay, Delay, StoredDelay
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron
@@ -56,10 +61,14 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Dynamics:
-    """Neurons of a node: the model of `u = v / gain`; `gain` `[n]` only where the output is v, else None."""
+    """Neurons of a node: the model of `u = v / gain`; `gain` `[n]` only where the output is v, else None.
+
+    `synapse` is the decay of their synaptic current per step, as of a `Layer`.
+    """
 
     neuron: Neuron
     gain: Doubles | None = None
+    synapse: float = 0.0
 
 
 def stated_simulation(graph: Graph) -> Simulation | None:
@@ -80,14 +89,14 @@ def to_network(graph: Graph, simulation: Simulation | None = None) -> Network:
         NirError: the graph is no chain of supported nodes; the message names the node.
     """
     source, *chain, sink = order(graph)
-    neurons = [node for node in chain if node.kind in NEURONS]
-    if neurons and simulation is None:
+    timed = [node for node in chain if node.kind in ("Delay", *NEURONS)]
+    if timed and simulation is None:
         raise NirError(
-            f"{neurons[0]} needs a time step, which NIR files do not have",
+            f"{timed[0]} needs a time step, which NIR files do not have",
             "state dt and timesteps in a map: --map FILE",
         )
-    if simulation is not None and not neurons:
-        raise NirError("has no neurons, so dt and timesteps have no effect", "leave out --map")
+    if simulation is not None and not timed:
+        raise NirError("has no neurons and no delays, so dt and timesteps have no effect", "leave out --map")
     layers = tuple(_layers(chain, simulation))
     metadata = {key: value for key, value in graph.properties.items() if key not in (*TIMING, *DERIVED)}
     try:
@@ -132,32 +141,45 @@ def order(graph: Graph) -> list[Node]:
     return chain
 
 
+@dataclass(frozen=True)
+class LayerNodes:
+    """Nodes of a layer, in the order of the chain; an affine map without neurons is a layer of its own."""
+
+    delay: Node | None
+    affine: Node
+    neurons: Node | None
+
+
 def _layers(chain: Sequence[Node], simulation: Simulation | None) -> Iterator[Layer]:
-    """Layers of the nodes between input and output; an affine map without neurons is a layer of its own."""
-    open_map: Node | None = None
-    for index, node in enumerate(chain):
-        if node.kind == "Flatten" and index == 0:
-            continue
-        if node.kind in ("Affine", "Linear"):
-            if open_map is not None:
-                yield _layer(open_map, None, simulation, is_last=False)
-            open_map = node
-        elif node.kind in NEURONS and open_map is not None:
-            yield _layer(open_map, node, simulation, is_last=index == len(chain) - 1)
-            open_map = None
-        else:
-            raise NirError(f"{node} follows no Affine or Linear node", "expected one before each neuron")
-    if open_map is not None:
-        yield _layer(open_map, None, simulation, is_last=True)
+    """Layers of the nodes between input and output."""
+    groups = list(_group(chain))
+    for group in groups:
+        yield _layer(group, simulation, is_last=group is groups[-1])
 
 
-def _layer(affine: Node, neurons: Node | None, simulation: Simulation | None, *, is_last: bool) -> Layer:
+def _group(chain: Sequence[Node]) -> Iterator[LayerNodes]:
+    """Split a chain into layers; a node without an affine map is refused by name."""
+    rest = deque(chain)
+    if rest and rest[0].kind == "Flatten":
+        rest.popleft()
+    while rest:
+        delay = rest.popleft() if rest[0].kind == "Delay" else None
+        if not rest or rest[0].kind not in ("Affine", "Linear"):
+            where = f"{rest[0]} follows" if delay is None else f"{delay} precedes"
+            raise NirError(f"{where} no Affine or Linear node", "expected a delay, a map and neurons, in this order")
+        affine = rest.popleft()
+        yield LayerNodes(delay, affine, rest.popleft() if rest and rest[0].kind in NEURONS else None)
+
+
+def _layer(nodes: LayerNodes, simulation: Simulation | None, *, is_last: bool) -> Layer:
+    affine, neurons = nodes.affine, nodes.neurons
     with _name_node(affine):
         weight, bias = _to_storage(affine.arrays["weight"]), affine.arrays.get("bias")
         bias = None if bias is None else _to_storage(bias)
         layer = Layer(Dense(weight), bias, Identity())
     if simulation is None:
         return layer
+    delay = None if nodes.delay is None else _delay(nodes.delay, layer.weight.shape, simulation.dt)
     with _name_node(neurons or affine):
         if neurons is None:  # an integrator with beta = 0 returns its input
             found = Dynamics(LeakyIntegrator(0.0))
@@ -165,11 +187,30 @@ def _layer(affine: Node, neurons: Node | None, simulation: Simulation | None, *,
             found = NEURONS[neurons.kind](neurons.arrays, len(weight), simulation.dt)
         if found.neuron.role == "readout" and not is_last:
             raise NetworkError("does not spike; expected such neurons as the last node only")
+        if found.synapse != 0 and bias is not None and np.any(bias):
+            raise NetworkError(f"the bias of {affine} passes its synapses; expected 0: here a bias does not")
         if found.gain is not None:
             gain = found.gain
             weight = (weight * gain[:, np.newaxis]).astype(np.float32)
             bias = None if bias is None else (bias * gain).astype(np.float32)
-        return Layer(Dense(weight), bias, found.neuron)
+        return Layer(Dense(weight), bias, found.neuron, delay=delay, synapse=found.synapse)
+
+
+def _delay(node: Node, shape: tuple[int, int], dt: float) -> Delay:
+    """Delays of a node before weights `[n_out, n_in]`, whole steps within the rounding of float32 numbers."""
+    with _name_node(node):
+        seconds = _values(node.arrays, "delay", shape[1])
+        with np.errstate(over="ignore", invalid="ignore"):
+            steps = seconds / dt
+            is_whole = np.abs(steps - np.rint(steps)) <= ROUNDING * np.maximum(steps, 1)
+        if (wrong := np.flatnonzero(~(is_whole & (steps >= 0) & (np.rint(steps) <= MAX_DELAY)))).size:
+            raise NetworkError(
+                f"delay of neuron {wrong[0]} is {seconds[wrong[0]]:g}; expected 0 to {MAX_DELAY} times dt, {dt:g}",
+                "state the dt of the program that wrote the file",
+            )
+        whole = np.rint(steps).astype(np.uint8 if np.rint(steps).max() < 256 else np.uint16)
+        is_constant = bool((whole == whole[0]).all())
+        return ConstantDelay(int(whole[0])) if is_constant else StoredDelay(np.tile(whole, (shape[0], 1)))
 
 
 @contextmanager
@@ -191,13 +232,23 @@ def _to_storage(array: Array) -> Array:
 
 
 def _lif(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
-    beta, gain = _leak(arrays, size, dt)
-    return _spiking(arrays, size, beta, gain)
+    return _spiking(arrays, size, *_leak(arrays, size, dt))
 
 
 def _li(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
-    beta, gain = _leak(arrays, size, dt)
-    return Dynamics(LeakyIntegrator(_parameter(beta)), None if (gain == 1).all() else gain)
+    return _integrating(*_leak(arrays, size, dt))
+
+
+def _cuba_lif(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
+    synapse, factor = _synapse(arrays, size, dt)
+    beta, gain = _leak(arrays, size, dt, "tau_mem")
+    return replace(_spiking(arrays, size, beta, factor * gain), synapse=synapse)
+
+
+def _cuba_li(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
+    synapse, factor = _synapse(arrays, size, dt)
+    beta, gain = _leak(arrays, size, dt, "tau_mem")
+    return replace(_integrating(beta, factor * gain), synapse=synapse)
 
 
 def _if(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
@@ -205,8 +256,7 @@ def _if(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
 
 
 def _i(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
-    gain = _snap(_values(arrays, "r", size) * dt)
-    return Dynamics(LeakyIntegrator(1.0), None if (gain == 1).all() else gain)
+    return _integrating(np.ones(size), _snap(_values(arrays, "r", size) * dt))
 
 
 def _threshold(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
@@ -219,6 +269,8 @@ def _threshold(arrays: Mapping[str, Array], size: int, dt: float) -> Dynamics:
 NEURONS: Mapping[str, Callable[[Mapping[str, Array], int, float], Dynamics]] = {
     "LIF": _lif,
     "LI": _li,
+    "CubaLIF": _cuba_lif,
+    "CubaLI": _cuba_li,
     "IF": _if,
     "I": _i,
     "Threshold": _threshold,
@@ -228,21 +280,45 @@ NEURONS: Mapping[str, Callable[[Mapping[str, Array], int, float], Dynamics]] = {
 def _spiking(arrays: Mapping[str, Array], size: int, beta: Doubles, gain: Doubles) -> Dynamics:
     _require_zero(arrays, "v_reset")
     if not (gain > 0).all():
-        raise NetworkError(f"r is {_values(arrays, 'r', size).min():g}; expected numbers > 0")
+        expected = " and ".join(f"{name} > 0" for name in ("r", "w_in") if name in arrays)
+        raise NetworkError(f"the gain of the input is {gain.min():g}; expected {expected}")
     threshold = _values(arrays, "v_threshold", size) / gain
     return Dynamics(Lif(_parameter(beta), _parameter(threshold), "zero"))
 
 
-def _leak(arrays: Mapping[str, Array], size: int, dt: float) -> tuple[Doubles, Doubles]:
-    """Decay and gain per step, `[n]` each."""
+def _integrating(beta: Doubles, gain: Doubles) -> Dynamics:
+    return Dynamics(LeakyIntegrator(_parameter(beta)), None if (gain == 1).all() else gain)
+
+
+def _leak(arrays: Mapping[str, Array], size: int, dt: float, name: str = "tau") -> tuple[Doubles, Doubles]:
+    """Decay and gain per step, `[n]` each, of membranes with the time constants of a field."""
     _require_zero(arrays, "v_leak")
-    tau, r = _values(arrays, "tau", size), _values(arrays, "r", size)
+    return _decay(arrays, name, size, dt), _gain(arrays, "r", name, size, dt)
+
+
+def _synapse(arrays: Mapping[str, Array], size: int, dt: float) -> tuple[float, Doubles]:
+    """Decay of the synaptic current per step, one for all neurons, and its gain `[n]`."""
+    decay = _parameter(_decay(arrays, "tau_syn", size, dt))
+    if not isinstance(decay, float):
+        tau = _values(arrays, "tau_syn", size)
+        raise NetworkError(f"tau_syn goes from {tau.min():g} to {tau.max():g}; expected the same for all neurons")
+    return decay, _gain(arrays, "w_in", "tau_syn", size, dt)
+
+
+def _decay(arrays: Mapping[str, Array], name: str, size: int, dt: float) -> Doubles:
+    """Factors `[n]` per step of a time constant."""
+    tau = _values(arrays, name, size)
     if (tau <= 0).any() or (dt / tau > 1 + ROUNDING).any():
         raise NetworkError(
-            f"tau is {tau.min():g} and dt {dt:g}; expected tau >= dt, for a decay of 1 - dt/tau per step",
+            f"{name} is {tau.min():g} and dt {dt:g}; expected {name} >= dt, for a decay of 1 - dt/{name} per step",
             "state the dt of the program that wrote the file",
         )
-    return np.maximum(1 - dt / tau, 0), _snap(r * dt / tau)
+    return np.maximum(1 - dt / tau, 0)
+
+
+def _gain(arrays: Mapping[str, Array], factor: str, name: str, size: int, dt: float) -> Doubles:
+    """What an input is multiplied by, `[n]`: factor dt / tau."""
+    return _snap(_values(arrays, factor, size) * dt / _values(arrays, name, size))
 
 
 def _snap(gain: Doubles) -> Doubles:

@@ -27,6 +27,18 @@ def neurons(beta: list[float], threshold: float) -> snn.Leaky:
     )
 
 
+def synapses(size: int, alpha: float, beta: float, threshold: float) -> snn.Synaptic:
+    """Neurons with a synaptic current."""
+    return snn.Synaptic(
+        alpha=torch.full((size,), alpha),
+        beta=torch.full((size,), beta),
+        threshold=torch.full((size,), threshold),
+        reset_mechanism="zero",
+        reset_delay=False,
+        init_hidden=True,
+    )
+
+
 def spikes(module: torch.nn.Module, x: torch.Tensor, timesteps: int) -> np.ndarray:
     with torch.no_grad():
         outputs = [module(x) for _ in range(timesteps)]
@@ -35,8 +47,17 @@ def spikes(module: torch.nn.Module, x: torch.Tensor, timesteps: int) -> np.ndarr
 
 def write(path: str, record: str) -> None:
     torch.manual_seed(0)
-    hidden, last = neurons([0.9, 0.85, 0.8, 0.75, 0.95, 0.9, 0.6, 0.9], 0.3), neurons([0.8] * 3, 0.2)
-    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 8), hidden, torch.nn.Linear(8, 3), last)
+    hidden, last = neurons([0.9, 0.85, 0.8, 0.75, 0.95, 0.9, 0.6, 0.9], 0.3), neurons([0.8] * 3, 0.4)
+    between = torch.nn.Linear(8, 8, bias=False)
+    network = torch.nn.Sequential(
+        torch.nn.Flatten(),
+        torch.nn.Linear(6, 8),
+        hidden,
+        between,
+        synapses(8, 0.5, 0.8, 0.9),
+        torch.nn.Linear(8, 3),
+        last,
+    )
     nir.write(path, export_to_nir(network, torch.rand(1, 6), ignore_dims=[0]))
     x = torch.rand(16, 6)
     np.savez(record, x=x.numpy(), timesteps=TIMESTEPS, spikes=spikes(network, x, TIMESTEPS))
