@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from sen_edge.model.config import SpikingConfig
+from sen_edge.model.delayed import arrival
+from sen_edge.model.delayed.arrival import arrive, convolve, place, scatter
 from sen_edge.model.delayed.config import DelayedConfig
-from sen_edge.model.delayed.connection import DelayedKernel, arrive
 from sen_edge.model.delayed.network import DelayedNetwork
 from sen_edge.model.delayed.scan import scan
 from sen_edge.model.dynamics import advance
@@ -93,21 +94,49 @@ def test_the_gradient_of_a_delay_is_that_of_interpolation() -> None:
     weight = torch.from_numpy(rng.standard_normal((4, 3))).requires_grad_()
     delay = torch.from_numpy(rng.uniform(0.1, 4.9, (4, 3))).requires_grad_()
     factor = torch.from_numpy(rng.standard_normal((2, 10, 4)))
-    kernel = DelayedKernel.apply(weight, delay, 6)
+    kernel = place(weight, delay, 6)
     assert torch.equal((kernel != 0).nonzero()[:, 2].view(4, 3), delay.round().long())
-    (arrive(x, kernel) * factor).sum().backward()
+    (convolve(x, kernel) * factor).sum().backward()
     j, i, before = 2, 1, int(delay[2, 1].detach().floor())
 
     def total(weight: torch.Tensor, step: float) -> float:
         moved = delay.detach().clone()
         moved[j, i] = step
-        return float((arrive(x, DelayedKernel.apply(weight, moved, 6)) * factor).sum())
+        return float((convolve(x, place(weight, moved, 6)) * factor).sum())
 
     plain, changed = weight.detach(), weight.detach().clone()
     changed[j, i] += 1
     assert float(delay.grad[j, i]) == pytest.approx(total(plain, before + 1) - total(plain, before))
     rounded = float(delay[j, i].detach().round())
     assert float(weight.grad[j, i]) == pytest.approx(total(changed, rounded) - total(plain, rounded))
+
+
+@pytest.mark.parametrize("slots", [2, 6])
+@pytest.mark.parametrize("chunk", [1, 40, 1 << 22])
+def test_scattered_spikes_are_convolved_ones(slots: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "CHUNK", chunk)
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.random((3, 10, 5)) * (rng.random((3, 10, 5)) < 0.3))
+    weight = torch.from_numpy(rng.standard_normal((4, 5))).requires_grad_()
+    delay = torch.from_numpy(rng.uniform(-1.5, slots + 1.5, (4, 5)))
+    delay[0, 0], delay[1, 1], delay[2, 2] = 0, slots - 1, 0.5
+    delay.requires_grad_()
+    factor = torch.from_numpy(rng.standard_normal((3, 10, 4)))
+    found = []
+    for currents in (convolve(x, place(weight, delay, slots)), scatter(x, weight, delay, slots)):
+        gradients = torch.autograd.grad((currents * factor).sum(), (weight, delay))
+        found.append((currents.detach(), *gradients))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_sparse_inputs_without_a_gradient_are_scattered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrival, "scatter", lambda *_: None)
+    weight, delay = torch.ones(4, 5), torch.ones(4, 5)
+    few, many = torch.zeros(3, 10, 5), torch.ones(3, 10, 5)
+    few[0, 0, 0] = 1  # of 150, with three slots
+    assert arrive(few, weight, delay, 3) is None
+    assert arrive(many, weight, delay, 3) is not None and arrive(few.requires_grad_(), weight, delay, 3) is not None
 
 
 @pytest.mark.parametrize("synapse", [0.0, 0.4])

@@ -3,65 +3,25 @@
     w[j, i] = gain * mask[i] / max(r[j, i], min_distance) ** exponent        r: distance of the neurons
     d[j, i] = exp(log_scale) * r[j, i]                                       in steps
 
-A spike arrives after a whole number of steps. The forward pass takes rounded delays, as inference does; the backward
-pass takes the derivative of linear interpolation between two steps. Interpolated spikes in the forward pass would let
-training use two arrival times per synapse, of which rounding leaves one.
+`sen_edge.model.delayed.arrival` has the arrival of spikes after rounded delays, and its derivative.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sen_edge.model.delayed.arrival import arrive, place
 from sen_edge.model.delayed.config import DelayedConfig
 from sen_edge.model.layers import InverseDistance, inhibition_mask
 from sen_edge.passes.materialize import to_sparse_layout
 from sen_runtime.ir.delays import ConstantDelay, Delay, SpatialDelay, StoredDelay
 from sen_runtime.ir.operators import Coordinates, Dense, WeightOperator
-
-
-class DelayedKernel(torch.autograd.Function):
-    """Weights `[n_out, n_in]` at their rounded delays: `[n_out, n_in, slots]`.
-
-    Delays outside of the slots are clamped. The gradient of a delay d is that of interpolation between the steps
-    floor(d) and floor(d) + 1.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, delay: Tensor, slots: int) -> Tensor:  # noqa: D102
-        rounded = delay.round().clamp_(0, slots - 1).long().unsqueeze(2)
-        ctx.save_for_backward(weight, delay, rounded)
-        ctx.slots = slots
-        return weight.new_zeros(*weight.shape, slots).scatter_(2, rounded, weight.unsqueeze(2))
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: D102
-        weight, delay, rounded = ctx.saved_tensors
-        (gradient,) = gradients
-        before = delay.floor().clamp_(0, max(0, ctx.slots - 2)).long().unsqueeze(2)
-        after = (before + 1).clamp_(max=ctx.slots - 1)
-        slope = gradient.gather(2, after) - gradient.gather(2, before)
-        return gradient.gather(2, rounded).squeeze(2), weight * slope.squeeze(2), None
-
-
-def arrive(x: Tensor, kernel: Tensor) -> Tensor:
-    """Currents `[batch, T, n_out]` of inputs `[batch, T, n_in]` by a kernel `[n_out, n_in, slots]`.
-
-    Without delays (one slot) inputs may lack the axis of the steps.
-    """
-    slots = kernel.shape[2]
-    if slots == 1:
-        return functional.linear(x, kernel.squeeze(2))
-    padded = functional.pad(x.transpose(1, 2), (slots - 1, 0))
-    return functional.conv1d(padded, kernel.flip(2)).transpose(1, 2)
 
 
 class Connection(nn.Module):
@@ -130,22 +90,27 @@ class Connection(nn.Module):
             return self.log_scale.exp() * self.distance()
         return self.steps
 
-    def kernel(self) -> Tensor:
-        """Compute weights at their delays without the shift, `[n_out, n_in, slots]`.
+    def synapse_values(self) -> tuple[Tensor, Tensor | None]:
+        """Compute weights, and delays in steps without the shift; `[n_out, n_in]`.
 
         In evaluation they are those of the converted network, clamped.
         """
-        if not self.training:
-            weight = torch.from_numpy(self.to_operator().to_dense())
-            converted = self.to_delay("clamp")
-            steps = np.zeros(self.shape) if converted is None else converted.steps(self.shape) - self.shift
-            delay: Tensor | None = torch.from_numpy(steps.astype(np.float32))
-        else:
-            weight, delay = self.weight(), self.delay()
-        if delay is None or not self.limit:
-            return weight.unsqueeze(2)
-        found: Tensor = DelayedKernel.apply(weight, delay, self.limit + 1)  # type: ignore[no-untyped-call]
-        return found
+        if self.training:
+            return self.weight(), self.delay()
+        weight, converted = torch.from_numpy(self.to_operator().to_dense()), self.to_delay("clamp")
+        if converted is None or not self.limit:
+            return weight, None
+        return weight, torch.from_numpy((converted.steps(self.shape) - self.shift).astype(np.float32))
+
+    def kernel(self) -> Tensor:
+        """Compute weights at their delays without the shift, `[n_out, n_in, slots]`."""
+        weight, delay = self.synapse_values()
+        return weight.unsqueeze(2) if delay is None else place(weight, delay, self.limit + 1)
+
+    def arrive(self, x: Tensor) -> Tensor:
+        """Compute the currents `[batch, T, n_out]` of inputs `[batch, T, n_in]`, in the type of the inputs."""
+        weight, delay = self.synapse_values()
+        return arrive(x, weight.to(x.dtype), delay, self.limit + 1)
 
     def excess(self) -> Tensor:
         """Compute the mean of the steps by which delays are outside of the ring; 0 without delays."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sen_edge.model.config import SpikingConfig, at
 from sen_edge.model.delayed.config import DelayedConfig
-from sen_edge.model.delayed.connection import Connection, arrive
+from sen_edge.model.delayed.connection import Connection
 from sen_edge.model.delayed.scan import scan
 from sen_edge.model.dynamics import LayeredNetwork, Product, code
 from sen_runtime.ir.layer import Layer, Recurrence
@@ -65,11 +65,7 @@ class DelayedNetwork(LayeredNetwork):
 
     def products(self) -> list[Product]:
         """Return functions of spikes `[batch, T, n_in]` to arriving currents `[batch, T, n_out]`, without biases."""
-
-        def product(kernel: Tensor) -> Product:
-            return lambda x: arrive(x, kernel.to(x.dtype))
-
-        return [product(each.kernel()) for each in self.connections()[: len(self.biases)]]
+        return [each.arrive for each in self.connections()[: len(self.biases)]]
 
     def _trace_spiking(self, x: Tensor, products: Sequence[Product], timing: SpikingConfig | Network) -> list[Tensor]:
         x, counts = code(x, timing), []
@@ -154,7 +150,7 @@ class DelayedNetwork(LayeredNetwork):
         with torch.no_grad():
             value = code(x, spiking)
             for index, threshold in enumerate(at(spiking.threshold, index) for index in range(len(self.biases) - 1)):
-                arriving = arrive(value, found[index].kernel())
+                arriving = found[index].arrive(value)
                 membrane = current = torch.zeros(())
                 squares = []
                 for arrived in arriving.unbind(1):
