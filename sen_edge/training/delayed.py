@@ -44,7 +44,7 @@ SPIKING_FIELDS = ("threshold", "reset", "input_coding", "readout", "surrogate_sl
 NETWORK_FIELDS = ("weights", "delays", "max_delay", "overflow", "recurrent", "synapse", "exponent")
 #: Share of the steps with a rising learning rate; decay of the squared gradient in Adam.
 WARM_UP, SECOND_MOMENT = 0.05, 0.99
-#: Learning rates of masks and gains, and of log-scales of delays.
+#: Learning rates of masks, and of the logarithms of gains and of scales of delays.
 INHIBITION_RATE, GAIN_RATE = 0.05, 0.01
 #: Weight of the mean excess of delays over the ring in the loss.
 EXCESS_COST = 0.2
@@ -297,7 +297,7 @@ def start(network: DelayedNetwork, n_steps: int, request: DelayedTrainRequest) -
         "positions": request.position_rate,
         "steps": request.position_rate,
         "inhibition": INHIBITION_RATE,
-        "gain": GAIN_RATE,
+        "log_gain": GAIN_RATE,
         "log_scale": GAIN_RATE,
     }
     groups: dict[float, list[nn.Parameter]] = {}

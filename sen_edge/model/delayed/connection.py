@@ -1,6 +1,6 @@
 """Synapses of a connection in torch: weights and delays, as numbers or from positions.
 
-    w[j, i] = gain * mask[i] / max(r[j, i], min_distance) ** exponent        r: distance of the neurons
+    w[j, i] = exp(log_gain) * mask[i] / max(r[j, i], min_distance) ** exponent        r: distance of the neurons
     d[j, i] = exp(log_scale) * r[j, i]                                       in steps
 
 `sen_edge.model.delayed.arrival` has the arrival of spikes after rounded delays, and its derivative.
@@ -32,7 +32,7 @@ class Connection(nn.Module):
         target: `[n_out, d]` positions, or None.
         free: `[n_out, n_in]` weights, or None.
         inhibition: `[n_in]` of weights from positions, or None.
-        gain: scalar, likewise.
+        log_gain: scalar, likewise.
         steps: `[n_out, n_in]` free delays, or None.
         log_scale: scalar of delays from positions, or None.
         synapses: `[n_out, n_in]`, 1 for connected neurons and 0 elsewhere; None if all are connected.
@@ -42,7 +42,7 @@ class Connection(nn.Module):
 
     free: nn.Parameter | None
     inhibition: nn.Parameter | None
-    gain: nn.Parameter | None
+    log_gain: nn.Parameter | None
     steps: nn.Parameter | None
     log_scale: nn.Parameter | None
     synapses: Tensor | None
@@ -64,7 +64,7 @@ class Connection(nn.Module):
         self.limit = 0 if form == "none" else config.max_delay - shift
         self.free = nn.Parameter(torch.zeros(shape)) if is_free else None
         self.inhibition = None if is_free else nn.Parameter(torch.zeros(shape[1]))
-        self.gain = None if is_free else nn.Parameter(torch.ones(()))
+        self.log_gain = None if is_free else nn.Parameter(torch.zeros(()))
         self.steps = nn.Parameter(torch.zeros(shape)) if form == "free" else None
         self.log_scale = nn.Parameter(torch.zeros(())) if form == "positions" else None
         self.register_buffer("synapses", torch.ones(shape) if is_free and form == "positions" else None)
@@ -73,11 +73,11 @@ class Connection(nn.Module):
         """Compute weights `[n_out, n_in]`, differentiable."""
         if self.free is not None:
             return self.free if self.synapses is None else self.free * self.synapses
-        assert self.inhibition is not None and self.gain is not None  # for mypy
+        assert self.inhibition is not None and self.log_gain is not None  # for mypy
         inverse: Tensor = InverseDistance.apply(  # type: ignore[no-untyped-call]
             self.source, self.target, 0.0, self.config.exponent, self.config.min_distance
         )
-        return inverse * inhibition_mask(self.inhibition, 1.0) * self.gain
+        return inverse * inhibition_mask(self.inhibition, 1.0) * self.log_gain.exp()
 
     def distance(self) -> Tensor:
         """Compute distances `[n_out, n_in]` of the neurons, differentiable."""
@@ -129,14 +129,14 @@ class Connection(nn.Module):
     def to_operator(self) -> WeightOperator:
         """Return the weights of the network representation; those of a pruned connection are sparse."""
         if self.free is None:
-            assert self.inhibition is not None and self.gain is not None  # for mypy
+            assert self.inhibition is not None and self.log_gain is not None  # for mypy
             mask = inhibition_mask(self.inhibition.detach(), 1.0)
             config = self.config
             return Coordinates(
                 _array(self.source),
                 _array(self.target),
                 _array(mask),
-                float(self.gain.detach()),
+                math.exp(float(self.log_gain.detach())),
                 config.exponent,
                 config.min_distance,
             )

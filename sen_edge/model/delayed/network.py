@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -178,6 +179,8 @@ def _spread(value: Tensor) -> float:
 
 def rescale(connection: Connection, factor: float) -> None:
     """Multiply the weights of a connection."""
-    parameter = connection.free if connection.gain is None else connection.gain
-    assert parameter is not None  # for mypy
-    parameter.data.mul_(factor)
+    if connection.log_gain is not None:
+        connection.log_gain.data.add_(math.log(factor))
+    else:
+        assert connection.free is not None  # for mypy
+        connection.free.data.mul_(factor)
