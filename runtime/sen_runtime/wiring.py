@@ -72,17 +72,26 @@ class Wiring:
 
 
 class _Synapses:
-    """Weights and delays `[n_in, n_out]` of a connection."""
+    """Weights and delays of a connection: `weights [n_in, n_out]`; `delays` likewise, or `[n_in, 1]` of one for all."""
 
     def __init__(self, weight: WeightOperator, delay: Delay, dtype: DTypeLike) -> None:
         matrix = weight.stored_matrix() if dtype == np.int32 else weight.to_dense()
         self.weights = np.ascontiguousarray(matrix.T.astype(dtype))
         self.delays = np.ascontiguousarray(delay.steps(weight.shape).T)
+        self.is_axonal = bool((self.delays == self.delays[:, :1]).all())
 
     def scatter(self, x: Array, ring: Array, slot: int) -> None:
         """Add the contributions of `x [batch, n_in]`, of the step of a slot, to `ring [slots, n_out, batch]`."""
         n_slots, n_out, batch = ring.shape
+        x = np.ascontiguousarray(((x != 0).astype(ring.dtype) if ring.dtype == np.int32 else x).T)
         lines, targets = ring.reshape(n_slots * n_out, batch), np.arange(n_out)
-        x = (x != 0).astype(ring.dtype) if ring.dtype == np.int32 else x
-        for i in np.flatnonzero(x.any(axis=0)):
-            lines[(slot + self.delays[i]) % n_slots * n_out + targets] += self.weights[i, :, np.newaxis] * x[:, i]
+        product, sums = np.empty((2, n_out, batch), ring.dtype)
+        for i in np.flatnonzero(x.any(axis=1)):
+            np.multiply(self.weights[i, :, np.newaxis], x[i], out=product)
+            if self.is_axonal:
+                ring[(slot + self.delays[i, 0]) % n_slots] += product
+                continue
+            rows = (slot + self.delays[i]) % n_slots * n_out + targets
+            np.take(lines, rows, axis=0, out=sums, mode="clip")  # other modes copy
+            sums += product
+            lines[rows] = sums

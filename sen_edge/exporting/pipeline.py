@@ -27,7 +27,7 @@ from sen_edge.exporting.quantization import quantize
 from sen_edge.exporting.request import ExportRequest
 from sen_edge.exporting.verify.expectation import check
 from sen_edge.exporting.verify.result import Verification
-from sen_edge.exporting.verify.verification import verify
+from sen_edge.exporting.verify.verification import Comparison, verify
 from sen_edge.model.model import Model
 from sen_edge.model.parameters import compression_note
 from sen_edge.overwrite import refuse_existing, write_outputs
@@ -93,9 +93,7 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
         progress(stage, next(numbers) / n_stages)
 
     examples = _examples(model, calibration, data)
-    check_file = partial(
-        verify, baseline, exported=model.network, examples=examples, data=data, limits=request.tolerance
-    )
+    check_file = partial(verify, Comparison(baseline, model.network, examples, data), limits=request.tolerance)
     exported = [_export_one(each, model, options[each.name], check_file, report) for each in exporters]
     report("write")
     new = manifest(model, request, exported, agreement, {**unusable, **formless})

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.exporting.verify.verification import verify
+from sen_edge.exporting.verify.verification import Comparison, verify
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.layers import SpatialNetwork
@@ -148,7 +148,7 @@ def test_checkpoints_of_any_shape_verify(
     network = materialize(network) if weights == "dense" or target == "tflite" else network
     artifact = exporter(target).export(network, exporter(target).Options())
     with TemporaryDirectory() as folder:
-        results = verify(make_model(checkpoint), artifact.write(Path(folder)), exporter(target))
+        results = verify(Comparison(make_model(checkpoint)), artifact.write(Path(folder)), exporter(target))
     for result in results:
         if not timesteps:
             assert result.passed, result.failures

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sen_edge.exporting.verify.result import Verification
-from sen_edge.exporting.verify.verification import verify
+from sen_edge.exporting.verify.verification import Comparison, verify
 from sen_edge.model.model import Model
 from sen_exporters.sen.exporter import SenExporter
 from sen_runtime import format as image
@@ -24,6 +24,7 @@ class Fake:
     """An engine that computes what a function of the inputs gives."""
 
     trace: Trace
+    is_interpreter: bool = False
 
     def outputs(self, x: np.ndarray, rows: int = 0) -> np.ndarray:
         return self.trace(x)[-1]
@@ -44,6 +45,6 @@ def verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., V
         monkeypatch.setattr("sen_edge.exporting.verify.verification.load_artifact", load_artifact)
         monkeypatch.setattr("sen_runtime.worker.versions", lambda _: ({"fake": "1"}, {}))
         (tmp_path / "net.sen").write_bytes(image.dumps(network))
-        return verify(Model(network, ""), tmp_path / "net.sen", SenExporter(), data=data)[0]
+        return verify(Comparison(Model(network, ""), data=data), tmp_path / "net.sen", SenExporter())[0]
 
     return run

@@ -29,5 +29,12 @@ def version() -> str:
 
 
 ENGINE = Engine(
-    "nir", (".nir",), load, version, is_on_demand=True, package="nir", pip_line="pip install 'sen-edge[nir]'"
+    "nir",
+    (".nir",),
+    load,
+    version,
+    is_interpreter=True,
+    is_on_demand=True,
+    package="nir",
+    pip_line="pip install 'sen-edge[nir]'",
 )

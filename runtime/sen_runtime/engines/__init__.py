@@ -53,6 +53,7 @@ class Engine:
             `Session` about inputs that are not finite.
         version: version of its library; raises `MissingExtraError` where that is not installed.
         is_threaded: whether `threads` has an effect; otherwise `bench` measures it once.
+        is_interpreter: whether it is the reference interpreter, which computes outputs, layers, batches and rows alike.
         is_on_demand: whether `bench` measures it only where `--engine` names it.
         package: distribution of its library; empty for none.
         pip_line: command that installs it; by default of `package`.
@@ -71,6 +72,7 @@ class Engine:
     load: Callable[..., Session]
     version: Callable[[], str]
     is_threaded: bool = False
+    is_interpreter: bool = False
     is_on_demand: bool = False
     package: str = ""
     pip_line: str = ""

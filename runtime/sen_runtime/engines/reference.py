@@ -39,4 +39,4 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> Re
     return ReferenceSession(network, allow_nonfinite=allow_nonfinite)
 
 
-ENGINE = Engine("reference", (".sen",), load, lambda: sen_runtime.__version__, is_on_demand=True)
+ENGINE = Engine("reference", (".sen",), load, lambda: sen_runtime.__version__, is_interpreter=True, is_on_demand=True)

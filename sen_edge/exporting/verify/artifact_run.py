@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sen_edge.model.model import CHUNK
 from sen_edge.passes.equalize import SCALED_HIDDEN
 from sen_exporters.base import Exporter
-from sen_runtime import worker
+from sen_runtime import engines, worker
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.standardization import Standardization
@@ -32,7 +32,8 @@ class ArtifactRun:
 
     `instrumented` also returns activations of the layers; it is the same session if the artifact does so. `scaling`
     standardizes raw inputs of an artifact that leaves this to its caller. `has_scaled_layers` is whether hidden
-    activations are those of the model times powers of two. At most `rows` are computed together.
+    activations are those of the model times powers of two. At most `rows` are computed together. `is_interpreter` is
+    that of the engine.
     """
 
     session: WorkerSession
@@ -40,6 +41,7 @@ class ArtifactRun:
     scaling: Standardization | None
     has_scaled_layers: bool
     rows: int
+    is_interpreter: bool
 
     def outputs(self, x: FloatArray, rows: int | None = None) -> FloatArray:
         """Return outputs `[batch, n_out]`, computed in chunks of `rows`, by default of those of the class."""
@@ -75,17 +77,19 @@ def load_artifact(
     engine: str, artifact: Path, content: bytes, exporter: Exporter, scaling: Standardization | None, network: Network
 ) -> Iterator[ArtifactRun]:
     """Load an artifact of a network, whose main file has this content, in an engine; release it at exit."""
-    rows = CHUNK if network.is_instant else max(1, min(CHUNK, CHUNK_MACS // network.macs))
+    is_interpreter = engines.engine(engine).is_interpreter
+    is_whole = network.is_instant or is_interpreter
+    rows = CHUNK if is_whole else max(1, min(CHUNK, CHUNK_MACS // network.macs))
     has_scaled_layers = exporter.properties(content).get(SCALED_HIDDEN[0]) == SCALED_HIDDEN[1]
     with ExitStack() as stack:
         session = stack.enter_context(worker.load(engine, artifact, artifact.name))
         instrumented = exporter.instrument(content)
         if instrumented == content:
-            yield ArtifactRun(session, session, scaling, has_scaled_layers, rows)
+            yield ArtifactRun(session, session, scaling, has_scaled_layers, rows, is_interpreter)
         else:
             what = f"{artifact.name} with the outputs of all layers"
             instrumented_session = stack.enter_context(worker.load(engine, instrumented, what))
-            yield ArtifactRun(session, instrumented_session, scaling, has_scaled_layers, rows)
+            yield ArtifactRun(session, instrumented_session, scaling, has_scaled_layers, rows, is_interpreter)
 
 
 def _chunks(session: WorkerSession, x: FloatArray, rows: int) -> Iterator[tuple[FloatArray, int]]:

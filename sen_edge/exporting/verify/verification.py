@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from sen_edge.exporting.verify.result import DataFigures, Tolerance, Verificatio
 from sen_edge.exporting.verify.scores import Outputs, compare_scores
 from sen_edge.exporting.verify.tolerance import choose_tolerance
 from sen_edge.model.model import Model
-from sen_edge.model.probe import constant_output, verification_inputs
+from sen_edge.model.probe import constant_output, fewer_inputs, n_verification_inputs, verification_inputs
 from sen_edge.passes.standardization import restore_input
 from sen_edge.progress import Progress, silent
 from sen_exporters.base import Exporter, exporter_for
@@ -73,17 +73,9 @@ def verify_file(
     examples = None if data is None else data.inputs
     if request.calibration is not None:
         examples = load_calibration(request.calibration, request.data_dir, model.network).held_out
+    comparison = Comparison(model, examples=examples, data=data, seed=request.seed)
     with _named(artifact):
-        results = verify(
-            model,
-            artifact,
-            exporter,
-            examples=examples,
-            data=data,
-            seed=request.seed,
-            limits=request.tolerance,
-            progress=progress,
-        )
+        results = verify(comparison, artifact, exporter, limits=request.tolerance, progress=progress)
     missed = [sentence for result in results for sentence in result.failures]
     if missed:
         raise VerificationError("the artifact disagrees with its model:\n  - " + "\n  - ".join(missed), results=results)
@@ -112,23 +104,74 @@ def _named(artifact: Path) -> Iterator[None]:
         raise type(error)(f"{artifact}: {error.message}", error.hint) from error
 
 
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A model, and what its artifacts are compared on; the model runs once for all of them.
+
+    Attributes:
+        model: the reference.
+        exported: the network of the artifacts, which separates the cost of quantization from errors of an engine; None
+            if it is not available.
+        examples: inputs `[n, ...]` like the calibration data, which ranges of int8 hold for, or None.
+        data: labelled examples on which scores are compared, or None.
+        seed: of the inputs.
+    """
+
+    model: Model
+    exported: Network | None = None
+    examples: FloatArray | None = None
+    data: Examples | None = None
+    seed: int = 0
+
+    @cached_property
+    def inputs(self) -> FloatArray:
+        """Seeded inputs, see `verification_inputs`."""
+        require_network(self.model.network, VERIFY_BYTES, rows=n_verification_inputs(self.model.network))
+        return verification_inputs(self.model.network, self.seed)
+
+    @cached_property
+    def chosen(self) -> FloatArray | None:
+        """Examples that are compared one by one."""
+        return None if self.examples is None else subsample(self.examples, MAX_EXAMPLES)
+
+    @cached_property
+    def on_inputs(self) -> list[FloatArray]:
+        """Outputs `[n, n_layer]` of every layer of the model for the inputs."""
+        return self.model.trace(self.inputs)
+
+    @cached_property
+    def on_chosen(self) -> list[FloatArray]:
+        """Those for the chosen examples."""
+        assert self.chosen is not None
+        return self.model.trace(self.chosen)
+
+    @cached_property
+    def on_data(self) -> list[FloatArray]:
+        """Those for the data."""
+        assert self.data is not None
+        return self.model.trace(self.data.rows(slice(None)))
+
+    @cached_property
+    def rounded(self) -> _Exported | None:
+        """Outputs of the exported network for inputs and examples."""
+        if self.exported is None:
+            return None
+        both = self.inputs if self.chosen is None else np.concatenate([self.inputs, self.chosen])
+        return _Exported(self.exported, both, self.model.network)
+
+
 @catch_allocation_errors()
 def verify(
-    model: Model,
+    comparison: Comparison,
     artifact: Path,
     exporter: Exporter,
     *,
-    exported: Network | None = None,
-    examples: FloatArray | None = None,
-    data: Examples | None = None,
-    seed: int = 0,
     limits: Limits | None = None,
     progress: Progress = silent,
 ) -> tuple[Verification, ...]:
     """Compare an artifact with its model in every installed engine for its target.
 
-    The exported network, if available, separates the cost of quantization from errors of an engine. An int8 artifact
-    needs representative inputs, `examples`, because its ranges hold only for them. Scores are compared on `data`.
+    An int8 artifact needs representative inputs, the examples, because its ranges hold only for them.
 
     Raises:
         EngineError, ImageError: the artifact is damaged or missing.
@@ -138,73 +181,62 @@ def verify(
         MissingExtraError: no engine for it is installed.
         EngineCrashError: an engine crashed on the artifact.
     """
-    content = read_regular(artifact, error=EngineError)
+    content, network = read_regular(artifact, error=EngineError), comparison.model.network
     properties = exporter.properties(content)
     dtype = properties.get("dtype", "float32")
-    has_exported, has_data = exported is not None, data is not None
-    tolerance = choose_tolerance(model, dtype, limits or Limits(), has_exported=has_exported, has_data=has_data)
+    has_exported, has_data = comparison.exported is not None, comparison.data is not None
+    tolerance = choose_tolerance(
+        comparison.model, dtype, limits or Limits(), has_exported=has_exported, has_data=has_data
+    )
     try:
-        scaling = left_to_caller(properties, model.network.n_features)
+        scaling = left_to_caller(properties, network.n_features)
     except NetworkError as error:
         raise EngineError(error.message, error.hint) from error
-    require_network(model.network, VERIFY_BYTES, rows=288)
-    inputs = verification_inputs(model.network, seed)
-    examples = None if examples is None else subsample(examples, MAX_EXAMPLES)
-    if dtype in ("int8", "int4") and examples is None:
+    if dtype in ("int8", "int4") and comparison.examples is None:
         raise UsageError(
             "verification of int8 activations requires inputs like the calibration data",
             hint="name labelled data with --data, or inputs with --calibration",
         )
-    is_integer = dtype.startswith("int")
-    activation = properties.get("output_activation", model.network.output_activation)
-    representative = inputs if examples is None or not is_integer else examples
     progress("run the model", 0.0)
-    baseline = _Baseline(model, representative, data, dtype, tolerance, activation)
-    rounded = None
-    if exported is not None and is_integer:
-        both = inputs if examples is None else np.concatenate([inputs, examples])
-        rounded = _Exported(exported, both, model.network)
+    baseline = _Baseline(comparison, dtype, tolerance, properties.get("output_activation", network.output_activation))
+    rounded = comparison.rounded if dtype.startswith("int") else None
     versions, missing = worker.versions(exporter.engines(content))
     if not versions:
         raise next(iter(missing.values()))
     results = []
     for number, (name, version) in enumerate(versions.items(), start=1):
         progress(f"run {name}", number / (len(versions) + 1))
-        with load_artifact(name, artifact, content, exporter, scaling, model.network) as subject:
+        with load_artifact(name, artifact, content, exporter, scaling, network) as subject:
             results.append(_verify_in(f"{name} {version}", subject, baseline, rounded))
     return tuple(results)
 
 
 class _Baseline:
-    """Outputs of the model for inputs `[batch, ...]`: those of every layer, `[batch, n]` each.
+    """Outputs of every layer of the model, `[batch, n]` each, for the inputs `[batch, ...]` of an artifact of a dtype.
 
     The last ones are probabilities if the artifact has an output activation and the model has none.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        inputs: FloatArray,
-        data: Examples | None,
-        dtype: str,
-        tolerance: Tolerance,
-        activation: str,
-    ) -> None:
-        self.inputs, self.data, self.tolerance, self.activation = inputs, data, tolerance, activation
-        self.network, self.kind, self.is_integer = model.network, task_of(model.network), dtype.startswith("int")
-        self._is_float16 = dtype == "float16"
-        self.layers = self._trace(model, inputs)
+    def __init__(self, comparison: Comparison, dtype: str, tolerance: Tolerance, activation: str) -> None:
+        self.data, self.tolerance, self.activation = comparison.data, tolerance, activation
+        self.network, self.is_integer = comparison.model.network, dtype.startswith("int")
+        self.kind, self._is_float16 = task_of(self.network), dtype == "float16"
+        self.inputs, layers = comparison.inputs, comparison.on_inputs
+        fewer = fewer_inputs(self.network)
+        if self.is_integer and comparison.chosen is not None:
+            self.inputs, layers, fewer = comparison.chosen, comparison.on_chosen, None
+        self.layers = self._activate(layers)
         self.scales = [np.full(layer.shape[1], scale_of(layer)) for layer in self.layers[:-1]]
         self.scales.append(output_scales(self.network, self.layers[-1]))
-        self.warning = constant_output(self.network, inputs, self.layers)
-        if data is not None:
-            rows = data.rows(slice(None))
-            traced = self._trace(model, rows)
+        constant = constant_output(self.network, self.inputs, self.layers)
+        if self.data is not None:
+            traced = self._activate(comparison.on_data)
             self.outputs = traced[-1]
-            self.warning = self.warning and constant_output(self.network, rows, traced)
+            constant = constant and constant_output(self.network, self.data.rows(slice(None)), traced)
+        self.warnings = tuple(each for each in (constant, fewer) if each is not None)
 
-    def _trace(self, model: Model, inputs: FloatArray) -> list[FloatArray]:
-        *hidden, outputs = model.trace(inputs)
+    def _activate(self, layers: list[FloatArray]) -> list[FloatArray]:
+        *hidden, outputs = layers
         is_added = self.network.output_activation == "none"
         return [*hidden, reference.activate(outputs, self.activation) if is_added else outputs]
 
@@ -286,9 +318,11 @@ def _verify_in(engine: str, subject: ArtifactRun, baseline: _Baseline, exported:
     """Compare the artifact with the baseline in one engine."""
     expected, tolerance = baseline.layers, baseline.tolerance
     try:
-        actual = subject.outputs(baseline.inputs)
-        alone = subject.outputs(baseline.inputs[::SINGLE_STRIDE], 1)
         layers = subject.layers(baseline.inputs, expected)
+        actual, alone = layers[-1], layers[-1][::SINGLE_STRIDE]
+        if not subject.is_interpreter:  # which computes outputs, layers, batches and rows alike
+            actual = subject.outputs(baseline.inputs)
+            alone = subject.outputs(baseline.inputs[::SINGLE_STRIDE], 1)
         rounded = None if exported is None else subject.outputs(exported.inputs)
     except EngineCrashError:
         raise
@@ -311,7 +345,7 @@ def _verify_in(engine: str, subject: ArtifactRun, baseline: _Baseline, exported:
         layer_errors=tuple(float((e / scale).max()) for e, scale in zip(errors, baseline.scales, strict=True)),
         first_wrong_layer=baseline.first_wrong_layer(errors),
         data=baseline.scores(subject),
-        warnings=() if baseline.warning is None else (baseline.warning,),
+        warnings=baseline.warnings,
         **_compare(baseline, actual, alone),
         **({"tolerance": tolerance} if exported is None or rounded is None else exported.compare(rounded, tolerance)),
     )
