@@ -2,8 +2,10 @@
 
 import struct
 import subprocess
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ import numpy as np
 from sen_edge.errors import DataError
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
+from sen_runtime.ir.delays import SpatialDelay, StoredDelay
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network
-from sen_runtime.ir.neurons import Identity, Relu
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Relu
 from sen_runtime.ir.operators import Dense, Sparse
 from tests.support.networks import KINDS, by_source, exact_wired_network, random_input, random_network
 from tests.support.scalings import scaled
@@ -53,6 +56,27 @@ def thin_network(block: tuple[int, int]) -> Network:
             Layer(Sparse.from_dense(rng.standard_normal((n_out, n_in), np.float32) * mask, block), None, Relu())
         )
     return Network(tuple(layers))
+
+
+#: Targets and the longest delay: blocks of targets whole and not, delays of one and two bytes, over 2^16 elements.
+RINGS = ((16, 9), (17, 255), (33, 256), (257, 255))
+
+
+def delayed_networks() -> Iterator[Network]:
+    """A layer with delays of each kind, and sums of float32 and of int8."""
+    rng = np.random.default_rng(0)
+    for n_out, longest in RINGS:
+        shape = (n_out, 2)
+        source, target = (rng.standard_normal((n, 2 + n_out % 2), np.float32) for n in shape[::-1])
+        steps = rng.integers(0, longest + 1, shape)
+        steps[0, 0] = longest
+        stored = StoredDelay(steps.astype(np.uint8 if longest < 256 else np.uint16))
+        spatial = SpatialDelay(source, target, longest / 4, 0.01, longest, "clamp")
+        float32 = Dense(rng.standard_normal(shape, np.float32))
+        int8 = Dense(rng.integers(-127, 128, shape).astype(np.int8), np.ones(1, np.float32))
+        for (weight, coding), delay in product(((float32, "direct"), (int8, "spikes")), (stored, spatial)):
+            layer = Layer(weight, None, LeakyIntegrator(0.5), delay=delay)
+            yield Network((layer,), longest + 4, coding, "mean_membrane")
 
 
 def of_all_magnitudes(rng: np.random.Generator, network: Network) -> list[Network]:
@@ -99,6 +123,7 @@ def write_comparisons(folder: Path) -> list[tuple[Path, str]]:
     for seed in range(30):  # delays
         sizes = ((7, 6, 3), (40, 23, 5))[seed % 2]
         files["0"].append(image.dumps(exact_wired_network(np.random.default_rng(seed), sizes, coding="spikes")))
+    files["0"] += map(image.dumps, delayed_networks())
     written = []
     for allowed, images in files.items():
         path = folder / f"within-{allowed}"

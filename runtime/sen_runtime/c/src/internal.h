@@ -241,7 +241,8 @@ typedef struct sen_isa {
     sen_multiply *dense_f32, *dense_f16, *dense_int8, *panels, *quads, *slices_f32, *slices_int8;
     SEN_SPARSE_KERNELS(SEN_SPARSE_MEMBER)
     const sen_rows_kernel *rows_kernels;
-    sen_propagator *positions_f32, *positions_i32; /* of delays that do not wrap; null: the portable ones */
+    /* Of delays of one byte in a table, and from positions if they do not wrap; null: the portable ones. */
+    sen_propagator *table_f32, *table_i32, *positions_f32, *positions_i32;
 } sen_isa;
 
 /* isa.c: the reference kernels, and the fastest ones of this processor. */

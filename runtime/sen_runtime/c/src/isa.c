@@ -6,7 +6,8 @@
 #include "vector.h"
 
 int SEN_NAME(sen_is_finite)(const float *x, size_t count);
-sen_propagator SEN_NAME(sen_propagate_f32_positions), SEN_NAME(sen_propagate_i32_positions);
+sen_propagator SEN_NAME(sen_propagate_f32_u8), SEN_NAME(sen_propagate_f32_positions);
+sen_propagator SEN_NAME(sen_propagate_i32_u8), SEN_NAME(sen_propagate_i32_positions);
 sen_quantizer SEN_NAME(sen_quantize);
 sen_nonzero_finder SEN_NAME(sen_nonzero);
 sen_integrator SEN_NAME(sen_integrate);
@@ -137,6 +138,8 @@ const sen_isa SEN_NAME(sen_isa) = {
     .sparse_16x1_int8 = SEN_NAME(sen_sparse_16x1_int8),
     .rows_kernels = rows_kernels,
 #ifdef __aarch64__
+    .table_f32 = SEN_NAME(sen_propagate_f32_u8),
+    .table_i32 = SEN_NAME(sen_propagate_i32_u8),
     .positions_f32 = SEN_NAME(sen_propagate_f32_positions),
     .positions_i32 = SEN_NAME(sen_propagate_i32_positions),
 #endif

@@ -101,6 +101,10 @@ static inline void store_sums(int32_t *to, int32x4x4_t value)
 /* sum + a times lane `lane` of b. On 32 bits it is rounded twice, as only that takes a lane. */
 #define add_lane(sum, a, b, lane) vfmaq_laneq_f32(sum, a, b, lane)
 
+/* Adds lane `lane` of weights times a float to a float, as sen_fused does. gcc 12 copies the lane first. */
+#define FUSED_LANE(sum, weights, lane, value)                                                                              \
+    __asm__("fmla %s0, %s1, %2.s[" #lane "]" : "+w"(sum) : "w"(value), "w"(weights))
+
 /* The four floats from x[4 index] on. */
 static inline float32x4_t load_four_of(const float *x, size_t index)
 {
@@ -176,6 +180,8 @@ static inline float32x4_t exact_outputs(const float *scale, float input_scale, c
 }
 
 #define add_lane(sum, a, b, lane) vmlaq_lane_f32(sum, a, (lane) < 2 ? vget_low_f32(b) : vget_high_f32(b), (lane)&1)
+
+#define FUSED_LANE(sum, weights, lane, value) sum = sen_fused(vgetq_lane_f32(weights, lane), value, sum)
 
 /* Instructions of AArch64, under their names. */
 #define vfmaq_laneq_f32(sum, a, b, lane)                                                                                   \

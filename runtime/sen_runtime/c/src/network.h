@@ -226,6 +226,7 @@ struct sen_connection {
     const SEN_FLASH void *delays;  /* [n_in, n_out] or null */
     const sen_spatial *spatial;    /* or null */
     int32_t delay;                 /* of all synapses, or added to those from positions */
+    uint32_t slots;                /* of the ring; exported C does not read it */
 };
 
 /* What arrives at a layer: a ring of future currents [slots, n_out], and the synaptic current. */

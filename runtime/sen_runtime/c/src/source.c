@@ -167,24 +167,15 @@ void SEN_NAME(sen_source_16x1_f32)(const sen_weights *w, const sen_input *x, con
     finish_rows(last, kept, addend ? addend + whole * 16 : NULL, is_relu, y + whole * 16);
 }
 
-/* sum + weights[lane] value. */
-#ifdef __aarch64__
-/* gcc 12 copies the lane first */
-#define ADD_LANE(sum, weights, lane, value)                                                                                \
-    __asm__("fmla %s0, %s1, %2.s[" #lane "]" : "+w"(sum) : "w"(value), "w"(weights))
-#else
-#define ADD_LANE(sum, weights, lane, value) sum = sen_fused(vgetq_lane_f32(weights, lane), value, sum)
-#endif
-
 /* y += four weights times value, in the rows at `row`. */
 static inline void add_four(const uint16_t *row, float32x4_t weights, float value, float *y)
 {
     float *const a = y + row[0], *const b = y + row[1], *const c = y + row[2], *const d = y + row[3];
     float first = *a, second = *b, third = *c, fourth = *d;
-    ADD_LANE(first, weights, 0, value);
-    ADD_LANE(second, weights, 1, value);
-    ADD_LANE(third, weights, 2, value);
-    ADD_LANE(fourth, weights, 3, value);
+    FUSED_LANE(first, weights, 0, value);
+    FUSED_LANE(second, weights, 1, value);
+    FUSED_LANE(third, weights, 2, value);
+    FUSED_LANE(fourth, weights, 3, value);
     *a = first;
     *b = second;
     *c = third;

@@ -250,13 +250,16 @@ static sen_propagator *positions_propagator(const sen_isa *isa, const sen_connec
     return is_int8 ? sen_propagate_i32_positions : sen_propagate_f32_positions;
 }
 
-static sen_propagator *propagator(const sen_isa *isa, const sen_connection *c, int is_int8, uint32_t slots)
+static sen_propagator *propagator(const sen_isa *isa, const sen_connection *c, int is_int8)
 {
+    sen_propagator *const fast = is_int8 ? isa->table_i32 : isa->table_f32;
     if (c->spatial)
         return positions_propagator(isa, c, is_int8);
     if (!c->delays)
         return is_int8 ? sen_propagate_i32 : sen_propagate_f32;
-    if (slots <= 256)
+    if (fast && c->slots <= 256)
+        return fast;
+    if (c->slots <= 256)
         return is_int8 ? sen_propagate_i32_u8 : sen_propagate_f32_u8;
     return is_int8 ? sen_propagate_i32_u16 : sen_propagate_f32_u16;
 }
@@ -275,6 +278,7 @@ static sen_status place_connection(
     memset(&c, 0, sizeof c);
     c.n_in = synapses->root->n_in;
     c.n_out = synapses->root->n_out;
+    c.slots = slots;
     if (delay->kind == SEN_SPATIAL_DELAY)
         spatial = spatial_of(loader, synapses, longest(loader->image, delay));
     if (is_weighed)
@@ -294,7 +298,7 @@ static sen_status place_connection(
             loader->image, synapses, delay->kind == SEN_SPATIAL_DELAY ? &spatial : NULL, &c, delays, slots);
     if (is_computed)
         c.spatial = memcpy(positions, &spatial, sizeof spatial);
-    c.propagate = propagator(loader->isa, &c, is_int8, slots);
+    c.propagate = propagator(loader->isa, &c, is_int8);
     *to = c;
     return status;
 }
