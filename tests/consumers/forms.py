@@ -15,6 +15,9 @@ import numpy as np
 import sen_edge
 from sen_edge.model.model import Model
 from sen_runtime import reference
+from sen_runtime.ir.delays import ConstantDelay, StoredDelay
+from sen_runtime.ir.layer import Recurrence
+from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization
 
 SIZES, STEPS, ROWS = (64, 48, 10), 8, 16
@@ -106,6 +109,21 @@ def _standardized() -> Model:
     return model.derive(replace(model.network, input_scaling=scaling))
 
 
+def _delayed() -> Model:
+    """Delays of single synapses, recurrent synapses and synaptic currents."""
+    model, rng = SNN(), np.random.default_rng(4)
+    hidden, readout = model.network.layers
+    n, n_in = hidden.weight.shape
+    recurrent = Recurrence(Dense(rng.normal(0, 0.3, (n, n)).astype(np.float32)), _stored(rng, n, n, 1))
+    hidden = replace(hidden, delay=_stored(rng, n, n_in, 0), recurrent=recurrent, synapse=0.5)
+    readout = replace(readout, delay=ConstantDelay(1), synapse=0.5)
+    return model.derive(replace(model.network, layers=(hidden, readout)))
+
+
+def _stored(rng: np.random.Generator, n_out: int, n_in: int, shortest: int) -> StoredDelay:
+    return StoredDelay(rng.integers(shortest, 5, (n_out, n_in)).astype(np.uint8))
+
+
 @cache
 def _pruned(pattern: str) -> Model:
     with tempfile.TemporaryDirectory() as folder:
@@ -128,6 +146,8 @@ COMMON: tuple[tuple[str, Callable[[], Model], Mapping[str, Any]], ...] = (
     ("probabilities", partial(_draw, task="classification"), {"probabilities": True}),
     ("spiking, unrolled", SNN, {}),
     ("spiking, step", SNN, {"snn": "step"}),
+    ("delays, unrolled", _delayed, {}),
+    ("delays, step", _delayed, {"snn": "step"}),
 )
 MICRO_SNN = partial(_quantized, SNN)
 INT8_IO = {"options": {"int8_io": True}}
@@ -139,6 +159,7 @@ FORMS = (
     Form("float16", "onnx", MLP, dtype="float16"),
     Form("int8-dynamic", "onnx", MLP, dtype="int8-dynamic"),
     Form("spiking, scan", "onnx", SNN, {"snn": "scan"}),
+    Form("delays, scan", "onnx", _delayed, {"snn": "scan"}),
     Form("coordinates", "onnx", MLP, {"weights": "coordinates"}),
     Form("coordinates, shifted by 100", "onnx", SHIFTED, {"weights": "coordinates"}),
     *[Form(name, "tflite", model, options) for name, model, options in COMMON],

@@ -38,6 +38,10 @@ int8 files have one scale per row of weights, which TFLite Micro has since Novem
 `--tflite-target micro`, and are for all releases and for NPUs, see [`.tflite` files](tflite.md). A file with
 `--sparse-format block` is for litert and tflite-runtime.
 
+The network with delays has delays of single synapses, recurrent synapses and synaptic currents. Its ONNX files have
+GatherElements, which ReferenceEvaluator runs for at most 32 columns, with NumPy 2 for 64. TFLite Micro is right with
+its step model alone.
+
 onnxsim and onnx-ir change a file; ReferenceEvaluator runs what they write. OpenVINO is told to compute in float32: by
 default processors with bfloat16 or int8 instructions compute in these.
 """
