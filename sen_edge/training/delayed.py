@@ -44,8 +44,8 @@ SPIKING_FIELDS = ("threshold", "reset", "input_coding", "readout", "surrogate_sl
 NETWORK_FIELDS = ("weights", "delays", "max_delay", "overflow", "recurrent", "synapse", "exponent")
 #: Share of the steps with a rising learning rate; decay of the squared gradient in Adam.
 WARM_UP, SECOND_MOMENT = 0.05, 0.99
-#: Learning rates of masks, and of the logarithms of gains and of scales of delays.
-INHIBITION_RATE, GAIN_RATE = 0.05, 0.01
+#: Learning rates of masks, and of the logarithms of gains and of the scales of delays.
+INHIBITION_RATE, GAIN_RATE, SCALE_RATE = 0.05, 0.02, 0.01
 #: Weight of the mean excess of delays over the ring in the loss.
 EXCESS_COST = 0.2
 #: Examples for the calibration of initial weights.
@@ -298,7 +298,7 @@ def start(network: DelayedNetwork, n_steps: int, request: DelayedTrainRequest) -
         "steps": request.position_rate,
         "inhibition": INHIBITION_RATE,
         "log_gain": GAIN_RATE,
-        "log_scale": GAIN_RATE,
+        "log_scale": SCALE_RATE,
     }
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
