@@ -30,6 +30,7 @@ FORMS = [
     pytest.param({"delays": "free", "max_delay": 300, "recurrent": True}, id="wide"),
     pytest.param({"delays": "none", "synapse": 0.5}, id="none"),
     pytest.param({"delays": "none", "recurrent": True}, id="recurrent"),
+    pytest.param({"max_delay": 1, "recurrent": True}, id="one-step"),
     pytest.param({"recurrent": True, "dimensions": 8, "synapse": 0.3}, id="recurrent-positions"),
     pytest.param({"weights": "positions", "recurrent": True, "dimensions": 8, "exponent": 2.0}, id="coordinates"),
     pytest.param({"weights": "positions", "delays": "none"}, id="weights"),
@@ -64,6 +65,15 @@ def test_spikes_and_outputs_are_those_of_the_network_representation(changes: dic
         assert 0 < spikes.sum() < spikes.numel() * TIME.timesteps
         np.testing.assert_array_equal(spikes, wanted)
     np.testing.assert_allclose(found[-1], expected[-1], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("changes", FORMS)
+def test_every_form_has_finite_gradients(changes: dict[str, Any]) -> None:
+    network, x = make(**changes)
+    network.train()
+    network(x).square().sum().backward()
+    gradients = [each.grad for each in network.parameters() if each.grad is not None]
+    assert any(bool(each.any()) for each in gradients) and all(bool(each.isfinite().all()) for each in gradients)
 
 
 @pytest.mark.parametrize("changes", FORMS)

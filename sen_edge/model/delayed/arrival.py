@@ -26,10 +26,10 @@ CHUNK = 1 << 22
 def arrive(x: Tensor, weight: Tensor, delay: Tensor | None, slots: int) -> Tensor:
     """Compute currents `[batch, T, n_out]` of inputs `[batch, T, n_in]`.
 
-    Delays `[n_out, n_in]` are in steps, those outside of the slots clamped. Without delays inputs may lack the axis of
-    the steps. Sparse inputs are those of a network: currents have no gradient to them.
+    Delays `[n_out, n_in]` are in steps, and clamped to the slots, at least two. Without delays inputs may lack the axis
+    of the steps. Sparse inputs are scattered unless they require a gradient.
     """
-    if delay is None or slots == 1:
+    if delay is None:
         return functional.linear(x, weight)
     if not x.requires_grad and x.count_nonzero() < SPARSE * slots * x.numel():
         return scatter(x, weight, delay, slots)

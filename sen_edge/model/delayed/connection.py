@@ -91,12 +91,12 @@ class Connection(nn.Module):
         return self.steps
 
     def synapse_values(self) -> tuple[Tensor, Tensor | None]:
-        """Compute weights, and delays in steps without the shift; `[n_out, n_in]`.
+        """Compute weights, and delays in steps without the shift, `[n_out, n_in]`; None where all are 0.
 
         In evaluation they are those of the converted network, clamped.
         """
         if self.training:
-            return self.weight(), self.delay()
+            return self.weight(), self.delay() if self.limit else None
         weight, converted = torch.from_numpy(self.to_operator().to_dense()), self.to_delay("clamp")
         if converted is None or not self.limit:
             return weight, None
