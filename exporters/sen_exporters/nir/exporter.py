@@ -120,13 +120,13 @@ def _check_weight(layer: Layer) -> None:
 
 
 def _check_wiring(layer: Layer) -> None:
-    """Refuse delays and biases that no node has, and loops, whose time step NIR does not define."""
+    """Refuse delays of single synapses, recurrent synapses, and biases next to synaptic currents."""
     if layer.delay is not None:
         source_delays(layer.delay, layer.weight.shape[1])
     if layer.recurrent is not None:
         raise NoFormError("NIR does not define the time step of recurrent synapses", WIRED)
     if layer.synapse != 0 and layer.bias is not None and np.any(layer.bias):
-        raise NoFormError("NIR has no node for synaptic currents without the bias", WIRED)
+        raise NoFormError("NIR has no node for synaptic currents and a bias that they do not filter", WIRED)
 
 
 def _nodes(nir: Any, name: str, layer: Layer, dt: float) -> Iterator[tuple[str, Any]]:
@@ -175,7 +175,7 @@ def _stored(delay: StoredDelay, n_in: int) -> Steps:
 
 @singledispatch
 def check_neuron(neuron: Neuron, synapse: float) -> None:
-    """Refuse neurons without a node, with a decay of their synaptic current; one function for each model."""
+    """Refuse neurons without a node; `synapse` is the decay of their current; one function for each model."""
     raise NoFormError(f"NIR has no node for {type(neuron).__name__} neurons", OTHERS)
 
 

@@ -188,7 +188,9 @@ def _layer(nodes: LayerNodes, simulation: Simulation | None, *, is_last: bool) -
         if found.neuron.role == "readout" and not is_last:
             raise NetworkError("does not spike; expected such neurons as the last node only")
         if found.synapse != 0 and bias is not None and np.any(bias):
-            raise NetworkError(f"the bias of {affine} passes its synapses; expected 0: here a bias does not")
+            raise NetworkError(
+                f"the synapses filter the bias of {affine}; expected 0, because a layer adds its bias after them"
+            )
         if found.gain is not None:
             gain = found.gain
             weight = (weight * gain[:, np.newaxis]).astype(np.float32)

@@ -33,7 +33,7 @@ class ArtifactRun:
     `instrumented` also returns activations of the layers; it is the same session if the artifact does so. `scaling`
     standardizes raw inputs of an artifact that leaves this to its caller. `has_scaled_layers` is whether hidden
     activations are those of the model times powers of two. At most `rows` are computed together. `is_interpreter` is
-    that of the engine.
+    whether the engine is the reference interpreter.
     """
 
     session: WorkerSession
