@@ -9,7 +9,7 @@ import torch
 
 from sen_edge.model.config import SpikingConfig
 from sen_edge.model.delayed import arrival
-from sen_edge.model.delayed.arrival import arrive, convolve, place, scatter
+from sen_edge.model.delayed.arrival import arrive, convolve, place, round_delay, scatter
 from sen_edge.model.delayed.config import DelayedConfig
 from sen_edge.model.delayed.network import DelayedNetwork
 from sen_edge.model.delayed.scan import scan
@@ -81,8 +81,10 @@ def test_training_computes_what_evaluation_does(changes: dict[str, Any]) -> None
     network, _ = make(**changes)
     with torch.no_grad():
         for connection in network.connections():
-            trained = connection.train().kernel()
-            torch.testing.assert_close(trained, connection.eval().kernel(), rtol=1e-5, atol=1e-7)
+            (weight, delay), (expected, steps) = (connection.train(mode).synapse_values() for mode in (True, False))
+            torch.testing.assert_close(weight, expected, rtol=1e-5, atol=1e-7)
+            if steps is not None:
+                assert torch.equal(round_delay(delay, connection.slots).float(), steps)
 
 
 def test_forms_of_weights_and_delays() -> None:
@@ -150,28 +152,30 @@ def test_sparse_inputs_without_a_gradient_are_scattered(monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("synapse", [0.0, 0.4])
-@pytest.mark.parametrize("slots", [0, 3])
+@pytest.mark.parametrize("slots", [0, 1, 3])
 @pytest.mark.parametrize(
     "neuron", [Lif(0.8, 1.0, "zero"), Lif(0.8, 0.5, "subtract"), Lif(0.8, 0.5, "subtract", reset_delay=False)], ids=str
 )
 def test_gradients_through_time_are_those_of_the_steps(neuron: Lif, slots: int, synapse: float) -> None:
     generator = torch.Generator().manual_seed(0)
     x, bias = (torch.randn(size, generator=generator, dtype=torch.float64) for size in ((4, 12, 5), (5,)))
-    recurrent = torch.randn(5, 5, slots, generator=generator, dtype=torch.float64) / 2 if slots else None
+    weight = torch.randn(5, 5, generator=generator, dtype=torch.float64) if slots else None
+    delay = torch.rand(5, 5, generator=generator, dtype=torch.float64) * (slots + 1) - 1 if slots > 1 else None
     factor = torch.randn(4, 12, 5, generator=generator, dtype=torch.float64)
-    leaves = [each.requires_grad_() for each in (x, bias, recurrent) if each is not None]
+    leaves = [each.requires_grad_() for each in (x, bias, weight, delay) if each is not None]
+    kernel = None if weight is None else weight.unsqueeze(2) if delay is None else place(weight, delay, slots)
 
     state, current, spikes = None, torch.zeros(()), list[torch.Tensor]()
     for t in range(12):
         arrived = x[:, t]
         for k in range(min(slots, t)):
-            arrived = arrived + spikes[t - 1 - k] @ recurrent[:, :, k].T
+            arrived = arrived + spikes[t - 1 - k] @ kernel[:, :, k].T
         current = synapse * current + arrived
         state = advance(neuron, state, current + bias, 5.0)
         spikes.append(state[1])
     expected = torch.stack(spikes, 1)
     wanted = torch.autograd.grad((expected * factor).sum(), leaves)
-    found = scan(x, recurrent, bias, neuron, synapse, 5.0)
+    found = scan(x, weight, delay, bias, neuron, synapse, 5.0, slots or 1)
     assert torch.equal(found, expected) and 0 < found.sum() < found.numel()
     for gradient, each in zip(torch.autograd.grad((found * factor).sum(), leaves), wanted, strict=True):
         torch.testing.assert_close(gradient, each)

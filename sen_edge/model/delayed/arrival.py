@@ -59,19 +59,22 @@ class DelayedKernel(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, delay: Tensor, slots: int) -> Tensor:  # noqa: D102
-        rounded = _rounded(delay, slots).unsqueeze(2)
-        ctx.save_for_backward(weight, delay, rounded)
-        ctx.slots = slots
+        rounded = round_delay(delay, slots).unsqueeze(2)
+        ctx.save_for_backward(weight, delay)
         return weight.new_zeros(*weight.shape, slots).scatter_(2, rounded, weight.unsqueeze(2))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: D102
-        weight, delay, rounded = ctx.saved_tensors
-        (gradient,) = gradients
-        before = _before(delay, ctx.slots).unsqueeze(2)
-        slope = gradient.gather(2, before + 1) - gradient.gather(2, before)
-        return gradient.gather(2, rounded).squeeze(2), weight * slope.squeeze(2), None
+        return *synapse_gradients(gradients[0], *ctx.saved_tensors), None
+
+
+def synapse_gradients(kernel: Tensor, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute gradients of weights and delays `[n_out, n_in]` from that of their kernel `[n_out, n_in, slots]`."""
+    slots = kernel.shape[2]
+    rounded, before = round_delay(delay, slots).unsqueeze(2), _before(delay, slots).unsqueeze(2)
+    slope = kernel.gather(2, before + 1) - kernel.gather(2, before)
+    return kernel.gather(2, rounded).squeeze(2), weight * slope.squeeze(2)
 
 
 class ScatteredSpikes(torch.autograd.Function):
@@ -89,7 +92,7 @@ class ScatteredSpikes(torch.autograd.Function):
         (batch, steps, _), n_out = x.shape, weight.shape[0]
         events = x.nonzero(as_tuple=True)
         values, length = x[events], steps + slots - 1
-        lines, by_source = _lines(_rounded(delay, slots)), weight.T.contiguous()
+        lines, by_source = _lines(round_delay(delay, slots)), weight.T.contiguous()
         ring = weight.new_zeros(batch * length * n_out)
         for part, index in _indices(events, lines, length):
             added = by_source.index_select(0, events[2][part]).mul_(values[part, None])
@@ -110,11 +113,11 @@ class ScatteredSpikes(torch.autograd.Function):
             source, value = events[2][part], values[part, None]
             early.index_add_(0, source, gradient.take(index).mul_(value))
             late.index_add_(0, source, gradient.take(index.add_(n_out)).mul_(value))
-        is_late = _rounded(delay, slots) > before
+        is_late = round_delay(delay, slots) > before
         return None, torch.where(is_late, late.T, early.T), weight * (late - early).T, None
 
 
-def _rounded(delay: Tensor, slots: int) -> Tensor:
+def round_delay(delay: Tensor, slots: int) -> Tensor:
     """Round delays to slots."""
     return delay.round().clamp(0, slots - 1).long()
 

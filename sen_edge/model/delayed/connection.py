@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sen_edge.model.delayed.arrival import arrive, place
+from sen_edge.model.delayed.arrival import arrive
 from sen_edge.model.delayed.config import DelayedConfig
 from sen_edge.model.layers import InverseDistance, inhibition_mask
 from sen_edge.passes.materialize import to_sparse_layout
@@ -90,27 +90,26 @@ class Connection(nn.Module):
             return self.log_scale.exp() * self.distance()
         return self.steps
 
-    def synapse_values(self) -> tuple[Tensor, Tensor | None]:
+    @property
+    def slots(self) -> int:
+        """Number of delays without the shift."""
+        return self.limit + 1
+
+    def synapse_values(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor | None]:
         """Compute weights, and delays in steps without the shift, `[n_out, n_in]`; None where all are 0.
 
-        In evaluation they are those of the converted network, clamped.
+        Weights are of `dtype`. In evaluation they are those of the converted network, with clamped delays.
         """
         if self.training:
-            return self.weight(), self.delay() if self.limit else None
-        weight, converted = torch.from_numpy(self.to_operator().to_dense()), self.to_delay("clamp")
+            return self.weight().to(dtype), self.delay() if self.limit else None
+        weight, converted = torch.from_numpy(self.to_operator().to_dense()).to(dtype), self.to_delay("clamp")
         if converted is None or not self.limit:
             return weight, None
         return weight, torch.from_numpy((converted.steps(self.shape) - self.shift).astype(np.float32))
 
-    def kernel(self) -> Tensor:
-        """Compute weights at their delays without the shift, `[n_out, n_in, slots]`."""
-        weight, delay = self.synapse_values()
-        return weight.unsqueeze(2) if delay is None else place(weight, delay, self.limit + 1)
-
     def arrive(self, x: Tensor) -> Tensor:
         """Compute the currents `[batch, T, n_out]` of inputs `[batch, T, n_in]`, in the type of the inputs."""
-        weight, delay = self.synapse_values()
-        return arrive(x, weight.to(x.dtype), delay, self.limit + 1)
+        return arrive(x, *self.synapse_values(x.dtype), self.slots)
 
     def excess(self) -> Tensor:
         """Compute the mean of the steps by which delays are outside of the ring; 0 without delays."""

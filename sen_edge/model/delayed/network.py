@@ -78,11 +78,12 @@ class DelayedNetwork(LayeredNetwork):
 
     def _spikes(self, index: int, arriving: Tensor) -> Tensor:
         """Return spikes `[batch, T, n]` of a hidden layer for the currents that arrive from the layer before."""
-        recurrent = self._recurrence(index)
-        kernel = None if recurrent is None else recurrent.kernel().to(arriving.dtype)
-        neuron = self.neurons[index]
+        recurrent, neuron = self._recurrence(index), self.neurons[index]
         assert isinstance(neuron, Lif)  # for mypy
-        return scan(arriving, kernel, self.biases[index], neuron, self.config.synapse, self.surrogate_slope)
+        weight, delay = (None, None) if recurrent is None else recurrent.synapse_values(arriving.dtype)
+        slots = 1 if recurrent is None else recurrent.slots
+        bias, config = self.biases[index], self.config
+        return scan(arriving, weight, delay, bias, neuron, config.synapse, self.surrogate_slope, slots)
 
     def _recurrence(self, index: int) -> Connection | None:
         """Return the recurrent connection of a layer, if it has one."""

@@ -1,6 +1,6 @@
 """Spikes of a layer of `Lif` neurons from its currents, all steps in one differentiable function.
 
-    a[t] = x[t] + sum_k R_k s[t - 1 - k]                   x: arriving currents, R_k: recurrent weights
+    a[t] = x[t] + sum_k R_k s[t - 1 - k]         x: arriving currents, R_k: recurrent weights of delay k + 1
     i[t] = synapse * i[t-1] + a[t]
     u[t] = beta * u[t-1] * (1 - zero * s[t-1]) + i[t] + bias - loss * s[t-1]
     s[t] = 1 if u[t] > threshold else 0
@@ -13,7 +13,7 @@ the gradient of a value, S the surrogate derivative, and from the last step to t
     Gu[t] = S[t] * Gs[t] + M[t] * Gu[t+1]      M[t] = beta * (1 - zero * s[t]) - S[t] * (zero * beta * u[t] + loss)
     Ga[t] = Gi[t] = Gu[t] + synapse * Gi[t+1]
 
-Shapes: currents and spikes `[batch, T, n]`, recurrent weights `[n, n, slots]`.
+A recurrent synapse has one delay. `_sum` takes time for the synapses, not for their number times the slots.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
+from sen_edge.model.delayed.arrival import round_delay, synapse_gradients
 from sen_runtime.ir.neurons import Lif
 
 
@@ -50,70 +52,112 @@ class Constants:
 
 
 class LifScan(torch.autograd.Function):
-    """Spikes `[batch, T, n]` of arriving currents, recurrent weights (or None) and biases `[n]`."""
+    """Spikes of arriving currents, see `scan`.
+
+    Inside, values are `[T, n, batch]` with recurrent synapses, and `[T, batch, n]` without, which needs no copies.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, recurrent: Tensor | None, bias: Tensor, constants: Constants) -> Tensor:  # noqa: D102
-        batch, steps, n = x.shape
-        slots = 0 if recurrent is None else recurrent.shape[2]
-        spikes, membranes = x.new_zeros(batch, slots + steps, n), torch.empty_like(x)
-        weights = None if recurrent is None else recurrent.flip(2).permute(2, 1, 0).reshape(slots * n, n)
-        membrane, current = x.new_zeros(batch, n), x.new_zeros(batch, n)
-        keep = torch.zeros_like(membrane)
+    def forward(  # noqa: D102
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        delay: Tensor | None,
+        bias: Tensor,
+        constants: Constants,
+        slots: int,
+    ) -> Tensor:
+        n = x.shape[2]
+        if weight is None:
+            slots, arriving, added = 0, x.transpose(0, 1), bias
+            spikes = torch.empty_like(x).transpose(0, 1)
+        else:
+            arriving, added = x.permute(1, 2, 0).contiguous(), bias[:, None]
+            spikes = x.new_zeros(slots + len(arriving), *arriving.shape[1:])
+        steps, membranes = len(arriving), torch.empty_like(arriving)
+        order = None if delay is None else (slots - 1 - round_delay(delay, slots)) * n + torch.arange(n)
+        membrane, current, keep = (torch.zeros_like(arriving[0]) for _ in range(3))
         for t in range(steps):
-            arrived = x[:, t]
-            if weights is not None:
-                arrived = torch.addmm(arrived, _window(spikes, t, slots), weights)
+            arrived = arriving[t]
+            if weight is not None:
+                arrived = arrived + _sum(weight, spikes[t : t + slots], order)
             if constants.synapse:
                 current = arrived = torch.add(arrived, current, alpha=constants.synapse)
-            after = torch.addcmul(arrived + bias, membrane, keep)
+            after = torch.addcmul(arrived + added, membrane, keep)
             if constants.loss and t:
-                after.sub_(spikes[:, slots + t - 1], alpha=constants.loss)
+                after.sub_(spikes[slots + t - 1], alpha=constants.loss)
             is_above = after > constants.threshold
-            spikes[:, slots + t] = is_above
-            membranes[:, t] = membrane = after
+            spikes[slots + t] = is_above
+            membranes[t] = membrane = after
             keep = (~is_above).to(x.dtype).mul_(constants.beta) if constants.zero else keep.fill_(constants.beta)
-        spikes = spikes[:, slots:]
-        ctx.constants = constants
-        ctx.save_for_backward(spikes, membranes, recurrent)
-        return spikes
+        spikes = spikes[slots:]
+        ctx.constants, ctx.slots = constants, slots
+        ctx.save_for_backward(spikes, membranes, weight, delay)
+        return spikes.transpose(0, 1) if weight is None else spikes.permute(2, 0, 1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:  # noqa: D102
-        spikes, membranes, recurrent = ctx.saved_tensors
-        constants, (batch, steps, n) = ctx.constants, spikes.shape
-        slots = 0 if recurrent is None else recurrent.shape[2]
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        spikes, membranes, weight, delay = ctx.saved_tensors
+        constants, slots, steps = ctx.constants, ctx.slots, len(spikes)
         surrogate = (membranes - constants.threshold).abs_().mul_(constants.slope).add_(1).square_().reciprocal_()
         factor = constants.beta * (1 - constants.zero * spikes)
         factor -= surrogate * (constants.zero * constants.beta * membranes + constants.loss)
-        to_spikes = gradients[0] * surrogate
-        weights = None if recurrent is None else recurrent.permute(2, 0, 1).reshape(slots * n, n)
-        to_membranes, to_currents = torch.empty_like(membranes), membranes.new_zeros(batch, steps + slots, n)
-        later, current = membranes.new_zeros(batch, n), membranes.new_zeros(batch, n)
+        axes = (1, 0, 2) if weight is None else (1, 2, 0)
+        to_spikes, to_membranes = gradients[0].permute(axes) * surrogate, torch.empty_like(membranes)
+        by_source, order = None if weight is None else weight.T.contiguous(), None
+        to_currents = membranes.new_zeros(steps + slots, *membranes.shape[1:])
+        if delay is not None:
+            order = (round_delay(delay, slots).T * len(delay) + torch.arange(len(delay))).contiguous()
+        later, current = torch.zeros_like(membranes[0]), torch.zeros_like(membranes[0])
         for t in reversed(range(steps)):
-            found = torch.addcmul(to_spikes[:, t], factor[:, t], later)
-            if weights is not None:
-                found.addcmul_(_window(to_currents, t + 1, slots) @ weights, surrogate[:, t])
-            to_membranes[:, t] = later = found
+            found = torch.addcmul(to_spikes[t], factor[t], later)
+            if by_source is not None:
+                found.addcmul_(_sum(by_source, to_currents[t + 1 : t + 1 + slots], order), surrogate[t])
+            to_membranes[t] = later = found
             current = torch.add(found, current, alpha=constants.synapse) if constants.synapse else found
-            to_currents[:, t] = current
-        arrived, to_recurrent = to_currents[:, :steps], None
-        if recurrent is not None and ctx.needs_input_grad[1]:
-            flat = spikes.reshape(-1, n)
-            lags = [to_currents[:, lag : lag + steps].reshape(-1, n).T @ flat for lag in range(1, slots + 1)]
-            to_recurrent = torch.stack(lags, 2)
-        return arrived, to_recurrent, to_membranes.sum((0, 1)), None
+            to_currents[t] = current
+        if weight is None:
+            return to_currents.transpose(0, 1), None, None, to_membranes.sum((0, 1)), None, None
+        to_x, to_bias = to_currents[:steps].permute(2, 0, 1), to_membranes.sum((0, 2))
+        if not any(ctx.needs_input_grad[1:3]):
+            return to_x, None, None, to_bias, None, None
+        to_kernel = _correlate(to_currents, spikes, slots)
+        of_synapses = (to_kernel[:, :, 0], None) if delay is None else synapse_gradients(to_kernel, weight, delay)
+        return to_x, *of_synapses, to_bias, None, None
 
 
-def _window(values: Tensor, start: int, slots: int) -> Tensor:
-    """Return steps `[start, start + slots)` of `[batch, T, n]` as `[batch, slots * n]`, a view."""
-    batch, steps, n = values.shape
-    return values.as_strided((batch, slots * n), (steps * n, 1), values.storage_offset() + start * n)
+def _sum(weight: Tensor, window: Tensor, order: Tensor | None) -> Tensor:
+    """Sum rows of a window `[slots, n, batch]`, times weights `[n, n]`, to `[n, batch]`.
+
+    `order` `[n, n]` are the rows of `[slots * n, batch]`; None for a window of one slot, all of whose rows are summed.
+    """
+    if order is None:
+        return weight @ window[0]
+    return functional.embedding_bag(order, window.flatten(0, 1), mode="sum", per_sample_weights=weight)
 
 
-def scan(x: Tensor, recurrent: Tensor | None, bias: Tensor, neuron: Lif, synapse: float, slope: float) -> Tensor:
-    """Apply `LifScan`."""
+def _correlate(values: Tensor, spikes: Tensor, slots: int) -> Tensor:
+    """Return `[n, n, slots]`: the sum over t of values `[T + slots, n, batch]` at t + 1 + k times spikes at t."""
+    late, flat = values.transpose(0, 1).contiguous(), spikes.transpose(0, 1).flatten(1)
+    return torch.stack([late[:, k : k + len(spikes)].flatten(1) @ flat.T for k in range(1, slots + 1)], 2)
+
+
+def scan(
+    x: Tensor,
+    weight: Tensor | None,
+    delay: Tensor | None,
+    bias: Tensor,
+    neuron: Lif,
+    synapse: float,
+    slope: float,
+    slots: int = 1,
+) -> Tensor:
+    """Compute spikes `[batch, T, n]` of arriving currents `[batch, T, n]`, recurrent synapses and biases `[n]`.
+
+    Recurrent weights are `[n, n]`, or None without. Their delays `[n, n]`, in steps without the first one, are clamped
+    to the slots, at least two; without delays there is one slot.
+    """
     constants = Constants.of(neuron, synapse, slope)
-    spikes: Tensor = LifScan.apply(x, recurrent, bias, constants)  # type: ignore[no-untyped-call]
+    spikes: Tensor = LifScan.apply(x, weight, delay, bias, constants, slots)  # type: ignore[no-untyped-call]
     return spikes
