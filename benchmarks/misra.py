@@ -75,7 +75,7 @@ DEVIATIONS = {
     "18.4": ("advisory", "Vectors are offsets into one arena, so pointers to them are sums."),
     "19.2": ("advisory", "The arena is a union, which aligns it to 8 bytes without an extension of C99."),
     "20.1": ("advisory", "Headers that only some kernels or processors need are included next to them."),
-    "20.7": ("required", "A parameter of a macro that is a part of a string of assembly, or a name; Thumb only."),
+    "20.7": ("required", "A parameter of a macro that is a type, a name, or a part of a string of assembly."),
     "20.9": ("required", "Macros of stdint.h, which the check does not read."),
     "20.10": ("advisory", "Reported for `#` in strings of assembly, where it marks a number; Thumb only."),
     "21.6": ("required", "`printf` in the self-test, only if `SEN_SELFTEST_PRINT` is defined."),

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sen_runtime.errors import NetworkError
+from sen_runtime.ir.checks import Array
 from sen_runtime.ir.delays import Delay, SpatialDelay
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import Sparse, WeightOperator
 
 #: Max synapses of a connection whose delays are computed for its figures.
 MAX_SYNAPSES = 1 << 26
@@ -41,7 +43,7 @@ class DelayFigures:
 
     Attributes:
         source: "layer before", or "own spikes" of recurrent synapses.
-        synapses: number of synapses.
+        synapses: number of synapses, without pruned ones, which do not count in the other figures either.
         kind: "none", "constant", "stored" or "positions".
         dtype: of the stored numbers; empty for a constant.
         bytes: of the stored numbers; positions that two layers share count twice.
@@ -84,8 +86,7 @@ def wiring_figures(layer: Layer) -> WiringFigures | None:
     if layer.is_instant:
         return None
     delays = tuple(
-        _figures(source, delay, weight.shape)
-        for source, (weight, delay) in zip(SOURCES, layer.connections, strict=False)
+        _figures(source, weight, delay) for source, (weight, delay) in zip(SOURCES, layer.connections, strict=False)
     )
     longest = [each.max for each in delays if each.max is not None]
     return WiringFigures(1 + max(longest) if len(longest) == len(delays) else None, layer.synapse, delays)
@@ -100,7 +101,7 @@ def late_warning(network: Network) -> str | None:
         for weight, delay in layer.connections:
             if delay.bounds[1] < network.timesteps or math.prod(weight.shape) > MAX_SYNAPSES:
                 continue
-            found = _count_late(delay, weight.shape, network.timesteps)
+            found = _count_late(weight, delay, network.timesteps)
             count += found
             late += [str(index)] * (found > 0)
     if not count:
@@ -112,39 +113,49 @@ def late_warning(network: Network) -> str | None:
     )
 
 
-def _positions(delay: Delay, is_small: bool) -> SpatialFigures | None:
+def of_synapses(weight: WeightOperator, values: Array) -> Array:
+    """Return the values `[n_out, n_in]` of the synapses, flat: without those that sparse weights lack."""
+    found: Array = values[weight.to_dense() != 0] if isinstance(weight, Sparse) else values.ravel()
+    return found
+
+
+def _positions(weight: WeightOperator, delay: Delay, is_small: bool) -> SpatialFigures | None:
     if not isinstance(delay, SpatialDelay):
         return None
     beyond = None
     if is_small:
-        beyond = float(np.mean(delay.unlimited() > delay.limit))
+        found = of_synapses(weight, delay.unlimited() > delay.limit)
+        beyond = float(found.mean()) if found.size else 0.0
     return SpatialFigures(
         delay.source.shape[1], delay.scale, delay.softening, delay.limit, delay.overflow, delay.shift, beyond
     )
 
 
-def _count_late(delay: Delay, shape: tuple[int, int], timesteps: int) -> int:
+def _count_late(weight: WeightOperator, delay: Delay, timesteps: int) -> int:
     try:
-        return int(np.count_nonzero(delay.steps(shape) >= timesteps))
+        return int(np.count_nonzero(of_synapses(weight, delay.steps(weight.shape)) >= timesteps))
     except NetworkError:  # reported in the figures
         return 0
 
 
-def _figures(source: str, delay: Delay, shape: tuple[int, int]) -> DelayFigures:
-    (low, high), mean, problem = delay.bounds, None, ""
-    shortest, longest = (low, high)
+def _figures(source: str, weight: WeightOperator, delay: Delay) -> DelayFigures:
+    shape, mean, problem = weight.shape, None, ""
+    shortest, longest = delay.bounds
     is_small = math.prod(shape) <= MAX_SYNAPSES
+    n_synapses = math.prod(shape)
     if is_small:
         try:
-            steps = delay.steps(shape)
+            steps = of_synapses(weight, delay.steps(shape))
         except NetworkError as error:
             problem = error.message
         else:
-            shortest, mean, longest = int(steps.min()), float(steps.mean()), int(steps.max())
+            n_synapses = steps.size
+            if n_synapses:
+                shortest, mean, longest = int(steps.min()), float(steps.mean()), int(steps.max())
     return DelayFigures(
-        source, math.prod(shape), *_kind(delay), delay.nbytes,
+        source, n_synapses, *_kind(delay), delay.nbytes,
         None if problem else shortest, mean, None if problem else longest,
-        _positions(delay, is_small), problem,
+        _positions(weight, delay, is_small), problem,
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Exported C: delays, recurrent synapses and synaptic currents, next to the reference."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +8,17 @@ import pytest
 
 from sen_exporters.c.budget import BudgetError, footprint
 from sen_exporters.c.program import lower_network
-from sen_exporters.c.wiring import FORMS
+from sen_exporters.c.wiring import FORMS, has_forms
+from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
+from sen_runtime.engines import native
 from sen_runtime.errors import EXIT_VERIFICATION
-from sen_runtime.ir.delays import ConstantDelay, SpatialDelay
+from sen_runtime.ir.delays import ConstantDelay, SpatialDelay, StoredDelay
 from sen_runtime.ir.layer import Layer, Recurrence
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import LeakyIntegrator, RefractoryLif
-from sen_runtime.ir.operators import Coordinates, Dense
+from sen_runtime.ir.operators import Coordinates, Dense, Sparse
 from tests.engines.test_native_delays import quarters
 from tests.exporters.test_c_scaling import passes
 from tests.support.c_exports import SHARED, export
@@ -84,6 +87,32 @@ def test_a_budget_below_both_forms_is_an_error_with_both() -> None:
     assert all(form in caught.value.message for form in FORMS)
     with pytest.raises(BudgetError, match="RAM"):
         export(network, max_ram=1000)
+
+
+@pytest.mark.parametrize(("n_out", "longest", "dtype"), [(60, 9, np.uint16), (300, 250, np.uint32)])
+def test_pruned_synapses_are_lists_of_places_in_a_ring_for_the_longest(
+    n_out: int, longest: int, dtype: type, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    kept = rng.random((n_out, 80)) < 0.1
+    dense = rng.integers(1, 5, (n_out, 80)).astype(np.float32) / 4 * kept
+    steps = np.where(kept, rng.integers(0, 9, (n_out, 80)), 2000).astype(np.uint16)
+    steps[tuple(np.argwhere(kept)[7])] = longest
+    pruned = Layer(Sparse.from_dense(dense, (1, 1)), None, LeakyIntegrator(0.5), delay=StoredDelay(steps))
+    network = Network((pruned,), 30, "spikes", "last_membrane")
+    program = lower_network(network, "net")
+    assert program.wirings[0].members["slots"] == longest + 1 and not has_forms(network)
+    assert [each.array.dtype for each in program.constants if "places" in each.comment] == [dtype]
+    full = replace(pruned, weight=Dense(dense))
+    flash, all_pairs = (
+        footprint(lower_network(replace(network, layers=(each,)), "net")).flash_bytes for each in (pruned, full)
+    )
+    assert flash < all_pairs / 4
+    x = quarters(rng, network)
+    expected = reference.run(network, x, np.float32)
+    with engine.load(export(network).write(tmp_path), flags=SHARED) as session:
+        np.testing.assert_array_equal(session.run(x), expected)
+    np.testing.assert_array_equal(native.load(image.dumps(network)).run(x), expected)
 
 
 def test_equal_positions_are_stored_once() -> None:

@@ -11,12 +11,13 @@ import pytest
 from sen_edge.model.model import Model
 from sen_edge.model.statistics import layer_figures, summarize
 from sen_edge.model.wiring_figures import late_warning, wiring_figures
+from sen_edge.report.network.delays import _delays
 from sen_runtime import format as image
 from sen_runtime.ir.delays import ConstantDelay, Delay, SpatialDelay, StoredDelay
 from sen_runtime.ir.layer import Layer, Recurrence
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif
-from sen_runtime.ir.operators import Dense
+from sen_runtime.ir.operators import Dense, Sparse
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -53,6 +54,19 @@ def test_figures_of_a_connection(
     assert (found.kind, found.dtype, found.bytes, found.synapses) == (kind, dtype, nbytes, 6)
     assert (found.min, found.mean, found.max) == pytest.approx(steps)
     assert (figures.slots, figures.synapse) == (steps[-1] + 1, 0.25)
+
+
+def test_pruned_synapses_do_not_count() -> None:
+    weight = Sparse.from_dense(np.float32([[1, 1, 0], [0, 1, 0]]))
+    pruned = replace(network(replace(DISTANCES, limit=4, overflow="clamp"), timesteps=4).layers[0], weight=weight)
+    figures = wiring_figures(pruned)
+    assert figures is not None
+    (found,) = figures.delays
+    assert (found.synapses, found.min, found.max, figures.slots) == (3, 0, 3, 4)
+    assert found.mean == pytest.approx(4 / 3) and found.positions is not None and found.positions.beyond == 0
+    assert late_warning(Network((pruned, network().layers[1]), 4, "spikes")) is None
+    (name,), (steps,) = zip(*_delays(Network((pruned, network().layers[1]), 4, "spikes")).items(), strict=True)
+    assert sorted(steps) == [0, 1, 3] and name == "layer 0, from layer before"
 
 
 @pytest.mark.parametrize(("overflow", "longest"), [("clamp", 4), ("wrap", 4)])

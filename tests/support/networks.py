@@ -192,7 +192,11 @@ def _quarters(rng: np.random.Generator, n_out: int, n_in: int, *, is_int8: bool)
     if is_int8:
         return Dense(steps.astype(np.int8), np.full(n_out if rng.random() < 0.8 else 1, 0.25, np.float32))
     dense = (steps / 4).astype(rng.choice([np.float32, np.float16]))
-    return Sparse.from_dense(dense, (1, 1)) if rng.random() < 0.3 else Dense(dense)
+    if rng.random() < 0.7:
+        return Dense(dense)
+    kept = rng.random((n_out, n_in)) < rng.choice([0.3, 0.9])  # in lists, and not
+    sparse = Sparse.from_dense(dense * kept.astype(dense.dtype), (1, 1))
+    return replace(sparse, order=str(rng.choice(["rows", "sources"])))
 
 
 def random_delay(rng: np.random.Generator, n_out: int, n_in: int, shortest: int = 0) -> Delay:

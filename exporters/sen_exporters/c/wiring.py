@@ -1,11 +1,13 @@
 """Delays, recurrent synapses and synaptic currents of a layer: `sen_wiring` of network.h.
 
 Delays from positions have two forms: "table", a byte or two for each synapse, and "coordinates", from which they are
-computed when a spike leaves.
+computed when a spike leaves. Sparse weights that connect at most half of the pairs of neurons are lists of synapses,
+with their places in the ring instead of delays.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +20,7 @@ from sen_exporters.c.weights import Members, Place
 from sen_runtime.ir.delays import ConstantDelay, Delay, SpatialDelay
 from sen_runtime.ir.layer import Layer
 from sen_runtime.ir.network import Network
-from sen_runtime.ir.operators import Coordinates, WeightOperator
+from sen_runtime.ir.operators import Coordinates, Sparse, WeightOperator
 from sen_runtime.wiring import common_scale
 
 #: Returns an equal constant, if there is one.
@@ -27,8 +29,8 @@ Share: TypeAlias = Callable[[Constant], Constant]
 FORMS = ("table", "coordinates")
 #: Bytes of an element of the ring, by type.
 SUM_BYTES = {"f32": 4, "i32": 4, "i16": 2}
-#: Delays of one byte.
-BYTE_SLOTS = 256
+#: Delays of one byte, and places in a ring of two.
+BYTE_SLOTS, SHORT_PLACES = 256, 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +55,7 @@ class LoweredWiring:
 def has_forms(network: Network) -> bool:
     """Whether delays have both forms."""
     return any(
-        isinstance(delay, SpatialDelay) and not _is_computed(weight, delay, "table")
+        isinstance(delay, SpatialDelay) and not _is_listed(weight) and not _has_positions_of(weight, delay)
         for layer in network.layers
         for weight, delay in layer.connections
     )
@@ -73,6 +75,12 @@ class _Connection:
         """Steps `[n_in, n_out]` from the one in which the ring is read next."""
         return self.delay.steps(self.weight.shape).T - self.late
 
+    @property
+    def longest(self) -> int:
+        """Longest of these, of the synapses in lists."""
+        steps = self.steps[_listed(self.weight)] if _is_listed(self.weight) else self.steps
+        return int(steps.max())
+
 
 def lower_wiring(layer: Layer, place: Place, form: str, arena: Arena, share: Share) -> LoweredWiring:
     """Lower the synapses of a layer, with delays from positions in `form`."""
@@ -82,7 +90,7 @@ def lower_wiring(layer: Layer, place: Place, form: str, arena: Arena, share: Sha
         _Connection(name, weight, delay, late)
         for late, (name, (weight, delay)) in enumerate(zip(("input", "recurrent"), layer.connections, strict=False))
     ]
-    n_out, n_slots = layer.weight.shape[0], 1 + max(int(each.steps.max()) for each in connections)
+    n_out, n_slots = layer.weight.shape[0], 1 + max(each.longest for each in connections)
     ring = f"{place.where}: currents under way, {n_slots} steps"
     lines = np.tile(np.arange(n_slots, dtype=np.uint32) * np.uint32(n_out), 2)
     members: Members = {
@@ -117,7 +125,9 @@ def _lower_connection(
     weight, delay = connection.weight, connection.delay
     structures: dict[str, tuple[str, Members]] = {}
     members: Members = {"n_in": weight.shape[1], "n_out": weight.shape[0]}
-    if isinstance(delay, SpatialDelay) and _is_computed(weight, delay, form):
+    if _is_listed(weight):
+        members |= _lists(connection, place, n_slots, share)
+    elif isinstance(delay, SpatialDelay) and _is_computed(weight, delay, form):
         positions = f"{place.name}_positions"
         structures[positions] = ("sen_spatial", _spatial(weight, delay, place, share))
         members |= {"spatial": f"&{positions}", "delay": delay.shift - connection.late}
@@ -126,11 +136,38 @@ def _lower_connection(
     else:
         table = connection.steps.astype(np.uint8 if n_slots <= BYTE_SLOTS else np.uint16)
         members["delays"] = share(place.constant("delays", table, "delays by source"))
-    if not _has_positions_of(weight, delay):
+    if "weights" not in members and not _has_positions_of(weight, delay):
         dense = weight.to_dense() if kind == "f32" else weight.stored_matrix()
         members["weights"] = share(place.constant("weights", dense.T, "weights by source"))
     members["propagate"] = _propagator(kind, members)
     return {**structures, place.name: ("sen_connection", members)}
+
+
+def _is_listed(weight: WeightOperator) -> bool:
+    """Whether the synapses are in lists."""
+    return isinstance(weight, Sparse) and 0 < 2 * np.count_nonzero(weight.values) <= math.prod(weight.shape)
+
+
+def _listed(weight: WeightOperator) -> tuple[Array, Array]:
+    """Sources and targets of the synapses, by source."""
+    source, target = np.nonzero(weight.to_dense().T)
+    return source, target
+
+
+def _lists(connection: _Connection, place: Place, n_slots: int, share: Share) -> Members:
+    """Members of listed synapses."""
+    (n_out, n_in), (source, target) = connection.weight.shape, _listed(connection.weight)
+    places = connection.steps[source, target].astype(np.uint32) * np.uint32(n_out) + target.astype(np.uint32)
+    starts = np.searchsorted(source, np.arange(n_in + 1)).astype(np.uint32)
+    weights = connection.weight.to_dense().T[source, target]
+    is_short = n_slots * n_out <= SHORT_PLACES
+    places = places.astype(np.uint16 if is_short else np.uint32)
+    return {
+        "starts": share(place.constant("starts", starts, "first synapse of each source")),
+        "weights": share(place.constant("weights", weights, "weights of synapses")),
+        "delays": share(place.constant("places", places, "their places in the ring: delay times neurons + target")),
+        "slots": n_slots,
+    }
 
 
 def _integer(layer: Layer) -> str:
@@ -146,6 +183,7 @@ def _propagator(kind: str, connection: Members) -> str:
     if "spatial" in connection:
         return f"sen_propagate_{kind}_positions" if "weights" in connection else "sen_propagate_coordinates"
     delays = connection.get("delays")
+    kind = "list" if "starts" in connection else kind
     bits = f"_u{8 * delays.array.itemsize}" if isinstance(delays, Constant) else ""
     return f"sen_propagate_{kind}{bits}"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sen_edge.model.wiring_figures import MAX_SYNAPSES, SOURCES
+from sen_edge.model.wiring_figures import MAX_SYNAPSES, SOURCES, of_synapses
 from sen_edge.report.drawing import LINES, SERIES, SOFT, Chart
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.delays import Steps
@@ -41,9 +41,11 @@ def _delays(network: Network) -> dict[str, Steps]:
             if delay.bounds[0] == delay.bounds[1] or math.prod(weight.shape) > MAX_SYNAPSES:
                 continue
             try:
-                found[f"layer {index}, from {source}"] = delay.steps(weight.shape).ravel()
+                steps = of_synapses(weight, delay.steps(weight.shape))
             except NetworkError:  # a distance beyond the limit, which the tables state
                 continue
+            if steps.size:
+                found[f"layer {index}, from {source}"] = steps
     return found
 
 

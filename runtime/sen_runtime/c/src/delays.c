@@ -155,6 +155,38 @@ SEN_INLINE uint32_t steps_of(const sen_spatial *p, float squared, int is_bounded
     } while (0)
 /* end */
 
+/* export: propagate_list, needs delay_types */
+/* The same for lists of synapses. */
+#define SEN_PROPAGATE_LIST(place_t)                                                                                        \
+    do {                                                                                                                   \
+        const SEN_FLASH float *weight = (const SEN_FLASH float *)c->weights + c->starts[i];                                \
+        const SEN_FLASH float *const end = (const SEN_FLASH float *)c->weights + c->starts[i + 1];                         \
+        const SEN_FLASH place_t *place = (const SEN_FLASH place_t *)c->delays + c->starts[i];                              \
+        const uint32_t size = c->slots * c->n_out;                                                                         \
+        float *const to = ring;                                                                                            \
+        while (weight != end) {                                                                                            \
+            const uint32_t at = *lines + *place++;                                                                         \
+            to[at < size ? at : at - size] += *weight++ * x;                                                               \
+        }                                                                                                                  \
+    } while (0)
+/* end */
+
+/* export: sen_propagate_list_u16, needs propagate_list */
+SEN_PRIVATE void sen_propagate_list_u16(
+    const sen_connection *c, uint32_t i, float x, const SEN_FLASH uint32_t *lines, void *ring)
+{
+    SEN_PROPAGATE_LIST(uint16_t);
+}
+/* end */
+
+/* export: sen_propagate_list_u32, needs propagate_list */
+SEN_PRIVATE void sen_propagate_list_u32(
+    const sen_connection *c, uint32_t i, float x, const SEN_FLASH uint32_t *lines, void *ring)
+{
+    SEN_PROPAGATE_LIST(uint32_t);
+}
+/* end */
+
 /* export: sen_propagate_f32, needs propagate_constant */
 SEN_PRIVATE void sen_propagate_f32(
     const sen_connection *c, uint32_t i, float x, const SEN_FLASH uint32_t *lines, void *ring)
@@ -341,6 +373,19 @@ static void propagate(
         c->propagate(c, events[e], x[events[e]], lines + c->delay, ring);
 }
 
+/* Adds the bias, one number for each neuron. */
+static void add_bias(const sen_layer *layer, float *current)
+{
+    const SEN_FLASH float *const bias = (const SEN_FLASH float *)layer->bias;
+    uint32_t i;
+    if (layer->bias_dtype == SEN_FLOAT32)
+        for (i = 0; i < layer->n_out; i++)
+            current[i] += bias[i];
+    else
+        for (i = 0; i < layer->n_out; i++)
+            current[i] += sen_value(layer->bias, layer->bias_dtype, i);
+}
+
 SEN_PRIVATE void sen_deliver(const sen_network *network, float *work, const sen_layer *layer, const float *x)
 {
     const sen_wiring *const wiring = layer->wiring;
@@ -358,8 +403,7 @@ SEN_PRIVATE void sen_deliver(const sen_network *network, float *work, const sen_
         for (i = 0; i < layer->n_out; i++)
             current[i] = synaptic[i] = wiring->synapse * synaptic[i] + current[i];
     if (layer->bias)
-        for (i = 0; i < layer->n_out; i++)
-            current[i] += sen_value(layer->bias, layer->bias_dtype, i);
+        add_bias(layer, current);
 }
 
 SEN_PRIVATE void sen_reset_wiring(const sen_layer *layer, float *work)

@@ -217,16 +217,17 @@ typedef struct sen_spatial {
     float gain, exponent, min_distance, max_distance;
 } sen_spatial;
 
-/* Synapses with delays, in the storage that `propagate` reads, those of a source next to each other. A delay is the number of steps
- * from the one in which the ring is read next to that of the arrival. */
+/* Synapses with delays, in the storage that `propagate` reads, those of a source next to each other: of all pairs of neurons, or in
+ * lists. A delay is the number of steps from the one in which the ring is read next to that of the arrival. */
 struct sen_connection {
     sen_propagator *propagate;
     uint32_t n_in, n_out;
-    const SEN_FLASH void *weights; /* [n_in, n_out] or null */
-    const SEN_FLASH void *delays;  /* [n_in, n_out] or null */
-    const sen_spatial *spatial;    /* or null */
-    int32_t delay;                 /* of all synapses, or added to those from positions */
-    uint32_t slots;                /* of the ring; exported C does not read it */
+    const SEN_FLASH void *weights;    /* [n_in, n_out], those in the lists, or null */
+    const SEN_FLASH void *delays;     /* the same; in the lists delay * n_out + target, a place in the ring */
+    const SEN_FLASH uint32_t *starts; /* [n_in + 1] of the lists, or null */
+    const sen_spatial *spatial;       /* or null */
+    int32_t delay;                    /* of all synapses, or added to those from positions */
+    uint32_t slots;                   /* of the ring */
 };
 
 /* What arrives at a layer: a ring of future currents [slots, n_out], and the synaptic current. */
@@ -446,6 +447,7 @@ void sen_reset_wiring(const sen_layer *layer, float *work);
 
 /* Additions to a ring by types of weights, sums and delays: a constant, tables, positions; weights of the same positions. */
 sen_propagator sen_propagate_f32, sen_propagate_f32_u8, sen_propagate_f32_u16, sen_propagate_f32_positions, sen_propagate_coordinates;
+sen_propagator sen_propagate_list_u16, sen_propagate_list_u32;
 sen_propagator sen_propagate_i32, sen_propagate_i32_u8, sen_propagate_i32_u16, sen_propagate_i32_positions;
 sen_propagator sen_propagate_i16, sen_propagate_i16_u8, sen_propagate_i16_u16, sen_propagate_i16_positions; /* of exported C */
 sen_arrival sen_arrive_f32, sen_arrive_i32, sen_arrive_i16;

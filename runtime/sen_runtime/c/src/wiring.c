@@ -1,4 +1,5 @@
-/* Lays out layers with delays, recurrent synapses or synaptic currents. Weights become dense and are stored by source. */
+/* Lays out layers with delays, recurrent synapses or synaptic currents. Weights are stored by source: those of one sparse matrix
+ * in lists, if it connects at most half of the pairs of neurons, and all others densely. */
 #include "internal.h"
 
 #include <math.h>
@@ -35,8 +36,11 @@ static int is_integer(const sen_image *image, const sen_synapses *synapses, uint
         && memcmp(scales[0].data, scales[1].data, (size_t)scales[0].count * sizeof(float)) == 0;
 }
 
-/* Adds the weights of a sparse matrix to `to` [n_in, n_out]. */
-static void add_sparse(const sen_weights *w, uint32_t order, float *to)
+/* What is done with a weight of a sparse matrix. */
+typedef void sen_visitor(void *to, uint32_t row, uint32_t column, float weight);
+
+/* Visits the weights of a sparse matrix. */
+static void visit_sparse(const sen_weights *w, uint32_t order, sen_visitor *visit, void *to)
 {
     const int by_source = order == SEN_BY_SOURCE;
     const uint32_t size = by_source ? w->block_columns : w->block_rows, length = by_source ? w->columns : w->rows;
@@ -53,9 +57,21 @@ static void add_sparse(const sen_weights *w, uint32_t order, float *to)
             for (i = 0; i < w->block_rows && row + i < w->rows; i++)
                 for (j = 0; j < w->block_columns && column + j < w->columns; j++) {
                     const size_t value = ((size_t)at * w->block_rows + i) * w->block_columns + j;
-                    to[(size_t)(column + j) * w->rows + row + i] += sen_scale(w, row + i) * sen_value(w->values, w->dtype, value);
+                    visit(to, row + i, column + j, sen_scale(w, row + i) * sen_value(w->values, w->dtype, value));
                 }
         }
+}
+
+/* A matrix [n_in, n_out]. */
+typedef struct sen_transposed {
+    float *weights;
+    uint32_t n_out;
+} sen_transposed;
+
+static void add_weight(void *to, uint32_t row, uint32_t column, float weight)
+{
+    const sen_transposed *const matrix = to;
+    matrix->weights[(size_t)column * matrix->n_out + row] += weight;
 }
 
 /* Adds the weights of an operator without operands to `to` [n_in, n_out]. */
@@ -65,7 +81,10 @@ static void add_leaf(const sen_image *image, const sen_operator_record *record, 
     uint32_t i, j, k;
     sen_set_operator(image, record, w);
     if (record->kind == SEN_SPARSE) {
-        add_sparse(w, record->order, to);
+        sen_transposed matrix;
+        matrix.weights = to;
+        matrix.n_out = record->n_out;
+        visit_sparse(w, record->order, add_weight, &matrix);
         return;
     }
     for (i = 0; i < record->n_in; i++)
@@ -190,37 +209,133 @@ static void weigh_positions(sen_loader *loader, const sen_operator_record *op, s
     p->max_distance = op->scalars[3];
 }
 
-/* Delays of all synapses by source, in the type that holds `slots` of them. Null `to`: they are checked only. */
+/* The delay of a synapse; `p` is of delays from positions. */
+static sen_status delay_of(
+    const sen_image *image, const sen_synapses *synapses, const sen_spatial *p, uint32_t i, uint32_t j, uint32_t *steps)
+{
+    const sen_delay_record *const delay = synapses->delay;
+    const size_t at = (size_t)j * synapses->root->n_in + i;
+    sen_tensor stored;
+    *steps = delay->value - synapses->elapsed;
+    if (p) {
+        const float most = p->modulus ? SEN_MAX_STEPS : (float)delay->limit + 0.5f;
+        const int is_tie_within = !p->modulus && delay->limit % 2 == 0; /* it rounds to an even number */
+        float scaled;
+        *steps = sen_steps(p, i, j, &scaled) + delay->shift - synapses->elapsed;
+        if (!(scaled >= 0)) /* a position is no number, in an image whose values are not checked */
+            return SEN_VALUES;
+        if (delay->overflow != SEN_OVERFLOW_CLAMP && !(scaled < most || (is_tie_within && scaled == most)))
+            return SEN_DELAY;
+    } else if (delay->kind == SEN_STORED_DELAY) {
+        stored = sen_image_tensor(image, delay->tensors[0]);
+        *steps = stored.dtype == SEN_UINT8 ? ((const uint8_t *)stored.data)[at] : ((const uint16_t *)stored.data)[at];
+        *steps -= synapses->elapsed;
+    }
+    return SEN_OK;
+}
+
+/* Delays of all pairs by source, in the type that holds `slots` of them. Null `to`: they are checked only. */
 static sen_status compute_delays(
     const sen_image *image, const sen_synapses *synapses, const sen_spatial *p, const sen_connection *c, void *to,
     uint32_t slots)
 {
-    const sen_tensor stored = sen_image_tensor(image, p ? SEN_NONE : synapses->delay->tensors[0]);
-    const int is_clamped = p && synapses->delay->overflow == SEN_OVERFLOW_CLAMP;
-    const float most = p && p->modulus ? SEN_MAX_STEPS : p ? (float)synapses->delay->limit + 0.5f : 0;
-    const int is_tie_within = p && !p->modulus && synapses->delay->limit % 2 == 0; /* it rounds to an even number */
     uint32_t i, j;
     for (i = 0; i < c->n_in; i++)
         for (j = 0; j < c->n_out; j++) {
-            const size_t from = (size_t)j * c->n_in + i, at = (size_t)i * c->n_out + j;
+            const size_t at = (size_t)i * c->n_out + j;
             uint32_t steps;
-            float scaled;
-            if (p) {
-                steps = sen_steps(p, i, j, &scaled) + synapses->delay->shift - synapses->elapsed;
-                if (!(scaled >= 0)) /* a position is no number, in an image whose values are not checked */
-                    return SEN_VALUES;
-                if (!is_clamped && !(scaled < most || (is_tie_within && scaled == most)))
-                    return SEN_DELAY;
-            } else {
-                steps = stored.dtype == SEN_UINT8 ? ((const uint8_t *)stored.data)[from] : ((const uint16_t *)stored.data)[from];
-                steps -= synapses->elapsed;
-            }
+            const sen_status status = delay_of(image, synapses, p, i, j, &steps);
+            if (status != SEN_OK)
+                return status;
             if (to && slots <= 256)
                 ((uint8_t *)to)[at] = (uint8_t)steps;
             else if (to)
                 ((uint16_t *)to)[at] = (uint16_t)steps;
         }
     return SEN_OK;
+}
+
+/* Lists of the synapses of a connection, see `sen_connection`; `spatial` is of delays from positions, else null. */
+typedef struct sen_lists {
+    const sen_image *image;
+    const sen_synapses *synapses;
+    const sen_spatial *spatial;
+    uint32_t *starts; /* [n_in + 2] */
+    float *weights;
+    void *places;
+    int is_wide;
+} sen_lists;
+
+static void count_synapse(void *to, uint32_t row, uint32_t column, float weight)
+{
+    (void)row, (void)column, (void)weight;
+    ++*(uint64_t *)to;
+}
+
+static void count_of_source(void *to, uint32_t row, uint32_t column, float weight)
+{
+    uint32_t *const starts = to;
+    (void)row, (void)weight;
+    starts[column + 2]++;
+}
+
+static void list_synapse(void *to, uint32_t row, uint32_t column, float weight)
+{
+    const sen_lists *const lists = to;
+    const uint32_t at = lists->starts[column + 1]++;
+    uint32_t place;
+    (void)delay_of(lists->image, lists->synapses, lists->spatial, column, row, &place);
+    place = place * lists->synapses->root->n_out + row;
+    lists->weights[at] = weight;
+    if (lists->is_wide)
+        ((uint32_t *)lists->places)[at] = place;
+    else
+        ((uint16_t *)lists->places)[at] = (uint16_t)place;
+}
+
+/* Synapses that a connection has in lists; 0 of others. */
+static uint64_t count_listed(const sen_image *image, const sen_synapses *synapses, uint32_t slots)
+{
+    const sen_operator_record *const root = synapses->root;
+    const uint64_t pairs = (uint64_t)root->n_in * root->n_out, places = (uint64_t)slots * root->n_out;
+    uint64_t count = 0;
+    sen_weights w;
+    if (root->kind != SEN_SPARSE || synapses->first != root || places > UINT32_MAX / 2)
+        return 0;
+    sen_set_operator(image, root, &w);
+    visit_sparse(&w, root->order, count_synapse, &count);
+    return count <= pairs / 2 && count < UINT32_MAX ? count : 0;
+}
+
+/* Places `count` synapses in lists. */
+static sen_lists place_lists(
+    sen_loader *loader, const sen_synapses *synapses, const sen_spatial *spatial, uint64_t count, sen_connection *c)
+{
+    sen_lists lists;
+    lists.image = loader->image;
+    lists.synapses = synapses;
+    lists.spatial = spatial;
+    lists.is_wide = (uint64_t)c->slots * c->n_out > UINT16_MAX + 1;
+    c->starts = lists.starts = sen_take(&loader->arena, (uint64_t)c->n_in + 2, sizeof *lists.starts);
+    c->weights = lists.weights = sen_take(&loader->arena, count, sizeof *lists.weights);
+    c->delays = lists.places = sen_take(&loader->arena, count, lists.is_wide ? sizeof(uint32_t) : sizeof(uint16_t));
+    c->propagate = lists.is_wide ? sen_propagate_list_u32 : sen_propagate_list_u16;
+    return lists;
+}
+
+/* Fills placed lists, whose delays are valid. While this goes on, the place after a start is the next one of its source. */
+static sen_status fill_lists(const sen_loader *loader, sen_lists *lists)
+{
+    const sen_operator_record *const root = lists->synapses->root;
+    sen_weights w;
+    uint32_t i;
+    sen_set_operator(loader->image, root, &w);
+    memset(lists->starts, 0, ((size_t)root->n_in + 2) * sizeof *lists->starts);
+    visit_sparse(&w, root->order, count_of_source, lists->starts);
+    for (i = 2; i <= root->n_in + 1; i++)
+        lists->starts[i] += lists->starts[i - 1];
+    visit_sparse(&w, root->order, list_synapse, lists);
+    return loader->isa->is_finite(lists->weights, lists->starts[root->n_in]) ? SEN_OK : SEN_VALUES;
 }
 
 /* The longest delay of a connection, at most. */
@@ -268,37 +383,44 @@ static sen_status place_connection(
     sen_loader *loader, const sen_synapses *synapses, int is_int8, uint32_t slots, const sen_connection **placed)
 {
     const sen_delay_record *const delay = synapses->delay;
-    const uint32_t is_computed = loader->flags & SEN_ON_THE_FLY && delay->kind == SEN_SPATIAL_DELAY;
+    const int is_spatial = delay->kind == SEN_SPATIAL_DELAY;
+    const uint64_t listed = count_listed(loader->image, synapses, slots);
+    const uint32_t is_computed = listed == 0 && loader->flags & SEN_ON_THE_FLY && is_spatial;
     const int is_weighed = is_computed && has_positions_of(loader->image, synapses);
     sen_connection *const to = sen_take(&loader->arena, 1, sizeof *to);
     sen_spatial *const positions = sen_take(&loader->arena, is_computed, sizeof *positions), spatial;
     void *delays = NULL;
     sen_connection c;
+    sen_lists lists;
     sen_status status = SEN_OK;
     memset(&c, 0, sizeof c);
     c.n_in = synapses->root->n_in;
     c.n_out = synapses->root->n_out;
     c.slots = slots;
-    if (delay->kind == SEN_SPATIAL_DELAY)
+    if (is_spatial)
         spatial = spatial_of(loader, synapses, longest(loader->image, delay));
-    if (is_weighed)
+    if (listed != 0)
+        lists = place_lists(loader, synapses, is_spatial ? &spatial : NULL, listed, &c);
+    else if (is_weighed)
         weigh_positions(loader, synapses->root, &spatial);
     else
         status = place_weights(loader, synapses, is_int8, &c);
-    if (delay->kind >= SEN_STORED_DELAY && !is_computed)
+    if (delay->kind >= SEN_STORED_DELAY && !is_computed && listed == 0)
         c.delays = delays = sen_take(&loader->arena, (uint64_t)c.n_in * c.n_out, slots <= 256 ? 1 : 2);
-    if (delay->kind == SEN_CONSTANT_DELAY || is_computed)
+    if ((delay->kind == SEN_CONSTANT_DELAY && listed == 0) || is_computed)
         c.delay = (int32_t)(delay->value + delay->shift) - (int32_t)synapses->elapsed;
     loader->events = sen_larger(loader->events, c.n_in);
     *placed = to;
     if (status != SEN_OK || !loader->arena.base || loader->arena.overflows)
         return status;
     if (delay->kind >= SEN_STORED_DELAY)
-        status = compute_delays(
-            loader->image, synapses, delay->kind == SEN_SPATIAL_DELAY ? &spatial : NULL, &c, delays, slots);
+        status = compute_delays(loader->image, synapses, is_spatial ? &spatial : NULL, &c, delays, slots);
     if (is_computed)
         c.spatial = memcpy(positions, &spatial, sizeof spatial);
-    c.propagate = propagator(loader->isa, &c, is_int8);
+    if (listed != 0 && status == SEN_OK)
+        status = fill_lists(loader, &lists);
+    if (listed == 0)
+        c.propagate = propagator(loader->isa, &c, is_int8);
     *to = c;
     return status;
 }
