@@ -12,7 +12,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def measure(name: str, network: Network, x: FloatArray) -> Iterator[Row]:
 
 
 def build_a72(folder: Path) -> list[str]:
-    """Build the library and the program that runs it; return the command of the emulator, without arguments."""
+    """Build the native engine and a program that runs it in a folder; return the command of the emulator."""
     target, program, plugin = TARGETS["aarch64"], folder / "loop", folder / "count.so"
     gcc = f"{target.prefix}gcc"
     system = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64")
@@ -116,21 +116,26 @@ def build_a72(folder: Path) -> list[str]:
     return [target.emulator, "-cpu", "cortex-a72", "-plugin", options, str(program)]
 
 
+def count_a72(folder: Path, command: Sequence[str], network: Network, x: FloatArray, flags: str) -> int:
+    """Count the instructions of a step on Cortex-A72, a mean of inputs `[n, T, n_in]`, with what `build_a72` built."""
+    (folder / "net.sen").write_bytes(image.dumps(network))
+    x.tofile(folder / "x")
+    n_calls = max(CALLS, len(x))
+    subprocess.run([*command, folder / "net.sen", folder / "x", str(n_calls), flags], check=True)
+    start, end = map(int, (folder / "counts").read_text(encoding="ascii").split())
+    return round((end - start) / (n_calls * network.timesteps))
+
+
 def measure_a72(networks: Mapping[str, Network], x: FloatArray) -> dict[str, int]:
     """Count the instructions of a step of the native engine on Cortex-A72, by weights and delays."""
-    found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         command = build_a72(folder)
-        x.tofile(folder / "x")
-        for weights, network in networks.items():
-            (folder / "net.sen").write_bytes(image.dumps(network))
-            for form, flags in FLAGS.items():
-                arguments = [folder / "net.sen", folder / "x", str(CALLS), flags]
-                subprocess.run([*command, *arguments], check=True)
-                start, end = map(int, (folder / "counts").read_text(encoding="ascii").split())
-                found[f"{weights}, {form}"] = round((end - start) / (CALLS * STEPS))
-    return found
+        return {
+            f"{weights}, {form}": count_a72(folder, command, network, x, flags)
+            for weights, network in networks.items()
+            for form, flags in FLAGS.items()
+        }
 
 
 def lines_of(rows: list[Row], a72: Mapping[str, int], x: FloatArray, spikes: float) -> list[str]:

@@ -4,7 +4,7 @@
     python benchmarks/space_time.py --write                      # write the page from the trials that exist
 
 A trial is a row of `space_time_rows` with a seed, trained in one thread, and kept in benchmarks/space_time.json, see
-`trials`. DIR is $SEN_EDGE_DATA by default.
+`trials`. Instructions are counted as in delays.py, with its compilers and emulator. DIR is $SEN_EDGE_DATA by default.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+from delays import FLAGS, FloatArray, build_a72, count_a72
 from pages import write_section
 from space_time_data import augment_words, spoken_digits, yin_yang
 from space_time_rows import SECTIONS, Row
@@ -40,10 +42,17 @@ TRIALS: Trials[Row] = Trials(
     lambda section, row: {"section": section, "training": dict(row.training)},
 )
 DIGITS = "spoken-digits"
+#: Test inputs whose instructions are counted.
+COUNTED = 30
 
 
-def run(section: str, row: Row, seed: int, dataset: Dataset) -> tuple[dict[str, Any], float]:
-    """Run a trial; return its figures, and the seconds of the processor in training."""
+def run(
+    section: str, row: Row, seed: int, dataset: Dataset, count: Callable[[Network, FloatArray], int]
+) -> tuple[dict[str, Any], float]:
+    """Run a trial; return its figures, and the seconds of the processor in training.
+
+    `count` returns the instructions of a step of a network, a mean of inputs `[n, T, n_in]`.
+    """
     start = time.process_time()
     augment = augment_words if section == DIGITS else None
     request = DelayedTrainRequest(**row.training, seed=seed)
@@ -51,7 +60,8 @@ def run(section: str, row: Row, seed: int, dataset: Dataset) -> tuple[dict[str, 
         result = train(request, dataset, out=Path(scratch) / "model.sen", augment=augment)
         seconds = time.process_time() - start
         network = image.read(result.path)
-    scores = network_scores(network, dataset.test)
+    scores, x = network_scores(network, dataset.test), dataset.test.rows(slice(None))
+    *counts, _ = reference.trace(network, x, np.float32)
     figures = {
         "parameters": result.n_parameters,
         "validation_accuracy": round(result.validation_score, 2),
@@ -59,24 +69,10 @@ def run(section: str, row: Row, seed: int, dataset: Dataset) -> tuple[dict[str, 
         "image_accuracy": round(scores[result.metric], 2),
         "bytes": len(image.dumps(replace(network, metadata={}))),
         "best_epoch": result.best_epoch,
-        **activity(network, dataset),
+        "spikes": round(sum(float(each.sum(axis=1).mean()) for each in counts), 1),
+        "instructions": count(network, x[:COUNTED]),
     }
     return figures, seconds
-
-
-def activity(network: Network, dataset: Dataset) -> dict[str, float]:
-    """Return hidden spikes per test input, and additions of weights per step: spikes times their synapses."""
-    x = dataset.test.rows(slice(None))
-    *counts, _ = reference.trace(network, x, np.float32)
-    sources = [x.sum(axis=1), *counts]
-    additions = 0.0
-    for index, layer in enumerate(network.layers):
-        for (weight, _), spikes in zip(layer.connections, sources[index : index + 2], strict=False):
-            additions += float((spikes.mean(axis=0) * np.count_nonzero(weight.to_dense(), axis=0)).sum())
-    return {
-        "spikes": round(sum(float(each.sum(axis=1).mean()) for each in counts), 1),
-        "additions": round(additions / network.timesteps, 1),
-    }
 
 
 def table(section: str, trials: Mapping[str, Trial]) -> list[str]:
@@ -85,7 +81,7 @@ def table(section: str, trials: Mapping[str, Trial]) -> list[str]:
     done = [trial for each in found.values() for trial in each]
     seconds = [trial["seconds"] for trial in done] or [0.0]
     return [
-        "| network | parameters | test accuracy, mean (range) | image, bytes | spikes | additions per step | seeds |",
+        "| network | parameters | test accuracy, mean (range) | image, bytes | spikes | instructions | seeds |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         *(f"| {name} | {' | '.join(cells(each))} | {len(each)} of {len(SEEDS)} |" for name, each in found.items()),
         *provenance(done, f"{min(seconds):.0f} to {max(seconds):.0f} s a trial"),
@@ -98,8 +94,8 @@ def cells(found: Sequence[Trial]) -> list[str]:
         return ["", "not measured yet", "", "", ""]
     figures = [trial["figures"] for trial in found]
     accuracy = accuracy_range([each["test_accuracy"] for each in figures])
-    means = {name: np.mean([each[name] for each in figures]) for name in ("bytes", "spikes", "additions")}
-    counts = [f"{means['bytes']:,.0f}", f"{means['spikes']:.1f}", f"{means['additions']:,.0f}"]
+    means = {name: np.mean([each[name] for each in figures]) for name in ("bytes", "spikes", "instructions")}
+    counts = [f"{means['bytes']:,.0f}", f"{means['spikes']:.1f}", f"{means['instructions']:,.0f}"]
     return [f"{figures[0]['parameters']:,}", accuracy, *counts]
 
 
@@ -134,13 +130,14 @@ def main(arguments: list[str]) -> int:
             write_section(PAGE, lines, name)
         return 0
     torch.set_num_threads(1)
-    words: Dataset | None = None
-    for section, row, seed in TRIALS.missing(options.only or SECTIONS, options.seeds):
-        if section == DIGITS:
-            words = words or spoken_digits(options.data)
-        figures, seconds = run(section, row, seed, words if section == DIGITS and words is not None else yin_yang(seed))
-        TRIALS.add(TRIALS.settings(section, row, seed), figures, seconds)
-        print(f"{section}, {row.name}, seed {seed}: {figures} ({seconds:.0f} s)", file=sys.stderr, flush=True)
+    words = cache(partial(spoken_digits, options.data))
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        count = partial(count_a72, folder, build_a72(folder), flags=FLAGS["table"])
+        for section, row, seed in TRIALS.missing(options.only or SECTIONS, options.seeds):
+            figures, seconds = run(section, row, seed, words() if section == DIGITS else yin_yang(seed), count)
+            TRIALS.add(TRIALS.settings(section, row, seed), figures, seconds)
+            print(f"{section}, {row.name}, seed {seed}: {figures} ({seconds:.0f} s)", file=sys.stderr, flush=True)
     return 0
 
 

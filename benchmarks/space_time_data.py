@@ -23,6 +23,8 @@ YIN_YANG_STEPS, YIN_YANG_T = 40, 60
 RATE, FRAME, HOP, BANDS, LIMITS, DIGITS_T = 8000, 256, 80, 40, (100.0, 3900.0), 64
 #: Change of the logarithm of a band's power that spikes; power below this share of the recording's max is noise.
 LEVEL, FLOOR = 1.2, 1e-4
+#: Augmentation of words: longest shift in steps and in bands, and share of the spikes that are dropped.
+SHIFT, DROPPED = (2, 1), 0.05
 #: Recordings of a speaker and digit below this index are the official test set.
 SPEECH_TEST = 5
 
@@ -104,12 +106,13 @@ def level_crossings(values: DoubleArray) -> FloatArray:
 
 
 def augment_words(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Shift words `[n, T, 2 * bands]` by up to 4 steps and 2 bands, and drop 10 % of the spikes."""
+    """Shift words `[n, T, 2 * bands]` by up to `SHIFT` steps and bands, and drop a share of the spikes."""
     n, steps, _ = x.shape
-    padded = torch.nn.functional.pad(x.view(n, steps, 2, BANDS), (2, 2, 0, 0, 4, 4))
-    t = torch.randint(0, 9, (n, 1), generator=generator) + torch.arange(steps)
-    band = torch.randint(0, 5, (n, 1), generator=generator) + torch.arange(BANDS)
+    later, higher = SHIFT
+    padded = torch.nn.functional.pad(x.view(n, steps, 2, BANDS), (higher, higher, 0, 0, later, later))
+    t = torch.randint(0, 2 * later + 1, (n, 1), generator=generator) + torch.arange(steps)
+    band = torch.randint(0, 2 * higher + 1, (n, 1), generator=generator) + torch.arange(BANDS)
     rows = torch.arange(n)
     moved = padded[rows[:, None, None, None], t[:, :, None, None], torch.arange(2)[:, None], band[:, None, None]]
-    kept = torch.rand(x.shape, generator=generator) >= 0.1
+    kept = torch.rand(x.shape, generator=generator) >= DROPPED
     return moved.reshape(x.shape) * kept

@@ -28,25 +28,25 @@ YIN_YANG = {
     "learning_rate": 0.02,
     "label_smoothing": 0.0,
     "validation": 1 / 6,
-    "epochs": 70,
+    "epochs": 140,
 }
 SHORT = {**YIN_YANG, "hidden": (15,), "beta": 0.5, "synapse": 0.3, "epochs": 40}
 #: Learning rate of positions and free delays, in steps.
 LONG_MEMORY, SHORT_MEMORY = {"position_rate": 0.01, "max_delay": 16}, {"position_rate": 0.05}
 DIGITS = {"hidden": (64,), "beta": 0.6, "learning_rate": 0.01, "validation": 0.1, "epochs": 30}
-#: Weights from positions learn from more and shorter steps, with slower membranes and recurrent synapses.
+#: Weights from positions take more and shorter steps of training, slower membranes, and recurrent synapses.
 COORDINATES = {
     "weights": "positions",
     "dims": 8,
     "recurrent": True,
     "exponent": 3.0,
     "position_scale": 3.0,
-    "position_rate": 0.15,
+    "position_rate": 0.06,
     "beta": 0.85,
     "synapse": 0.5,
-    "learning_rate": 0.03,
+    "learning_rate": 0.02,
     "batch_size": 32,
-    "epochs": 85,
+    "epochs": 125,
 }
 
 

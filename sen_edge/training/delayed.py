@@ -44,8 +44,8 @@ SPIKING_FIELDS = ("threshold", "reset", "input_coding", "readout", "surrogate_sl
 NETWORK_FIELDS = ("weights", "delays", "max_delay", "overflow", "recurrent", "synapse", "exponent")
 #: Share of the steps with a rising learning rate; decay of the squared gradient in Adam.
 WARM_UP, SECOND_MOMENT = 0.05, 0.99
-#: Learning rates of masks, and of the logarithms of gains and of the scales of delays.
-INHIBITION_RATE, GAIN_RATE, SCALE_RATE = 0.05, 0.02, 0.01
+#: Learning rate of the logarithms of the scales of delays.
+SCALE_RATE = 0.01
 #: Weight of the mean excess of delays over the ring in the loss.
 EXCESS_COST = 0.2
 #: Examples for the calibration of initial weights.
@@ -79,7 +79,7 @@ class DelayedTrainRequest(Schema):
         position_scale: initial positions are uniform in [-scale, scale], in steps.
         epochs: passes over the training data.
         batch_size: examples per step.
-        learning_rate: peak rate of free weights and biases.
+        learning_rate: peak rate of free weights, masks, logarithms of gains, and biases.
         position_rate: peak rate of positions and free delays, in steps.
         label_smoothing: share of the target that is spread over all classes.
         min_rate: mean spikes per neuron and inference below which a neuron is penalized.
@@ -296,8 +296,6 @@ def start(network: DelayedNetwork, n_steps: int, request: DelayedTrainRequest) -
     rates = {
         "positions": request.position_rate,
         "steps": request.position_rate,
-        "inhibition": INHIBITION_RATE,
-        "log_gain": GAIN_RATE,
         "log_scale": SCALE_RATE,
     }
     groups: dict[float, list[nn.Parameter]] = {}

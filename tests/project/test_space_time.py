@@ -43,7 +43,7 @@ def trial(space_time: Any, section: str, row: Any, seed: int, accuracy: float) -
         "image_accuracy": accuracy - 0.25,
         "bytes": 2000,
         "spikes": 3.0,
-        "additions": 40.0,
+        "instructions": 4000,
     }
     facts = {"figures": figures, "seconds": 1.0, "versions": {"torch": "2"}, "date": "2026"}
     return {**space_time.TRIALS.settings(section, row, seed), **facts}
@@ -66,7 +66,7 @@ def test_the_table_states_means_and_the_summary_what_is_missing(space_time: Any)
     trials = {identify(each): each for each in made}
     lines = space_time.table("yin-yang", trials)
     assert len({line.count("|") for line in lines[:-2]}) == 1
-    assert "| 1,234 | 92.50 (92.00 to 93.00) | 2,000 | 3.0 | 40 | 2 of 3 |" in lines[2]
+    assert "| 1,234 | 92.50 (92.00 to 93.00) | 2,000 | 3.0 | 4,000 | 2 of 3 |" in lines[2]
     assert "not measured yet" in lines[3]
     summary = space_time.summarize(trials)
     assert f"{second.name} (yin-yang)" in summary[0] and f"{first.name} (yin-yang)" not in summary[0]
@@ -106,7 +106,7 @@ def test_words_are_moved_as_a_whole(data: Any) -> None:
     n, t, channel = whole.nonzero().T
     first, second = channel[0::2], channel[1::2]
     assert len(n) == 2 * len(whole) and (t[1::2] - t[0::2] == 3).all() and (second - first == data.BANDS + 2).all()
-    assert t[0::2].unique().tolist() == list(range(26, 35)) and first.unique().tolist() == list(range(18, 23))
+    assert t[0::2].unique().tolist() == list(range(28, 33)) and first.unique().tolist() == [19, 20, 21]
 
 
 def test_the_program_of_the_how_to_runs(tmp_path: Path) -> None:
