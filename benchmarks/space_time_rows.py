@@ -28,8 +28,9 @@ YIN_YANG = {
     "learning_rate": 0.02,
     "label_smoothing": 0.0,
     "validation": 1 / 6,
-    "epochs": 140,
+    "epochs": 70,
 }
+LONG = {**YIN_YANG, "batch_size": 32}
 SHORT = {**YIN_YANG, "hidden": (15,), "beta": 0.5, "synapse": 0.3, "epochs": 40}
 #: Learning rate of positions and free delays, in steps.
 LONG_MEMORY, SHORT_MEMORY = {"position_rate": 0.01, "max_delay": 16}, {"position_rate": 0.05}
@@ -61,7 +62,7 @@ def forms(common: Mapping[str, Any], delayed: Mapping[str, Any]) -> tuple[Row, .
 
 #: In the order of the page.
 SECTIONS: Mapping[str, tuple[Row, ...]] = {
-    "yin-yang": forms(YIN_YANG, LONG_MEMORY),
+    "yin-yang": forms(LONG, LONG_MEMORY),
     "short-memory": forms(SHORT, SHORT_MEMORY),
     "spoken-digits": (
         *forms(DIGITS, {}),
