@@ -99,6 +99,7 @@ def every_delay() -> list[Network]:
     pairs: list[tuple[WeightOperator, Any]] = [
         *product([Dense(rng.normal(size=shape).astype(np.float32)), *int8], [ConstantDelay(2), *stored, spatial]),
         (Coordinates(source, target, np.ones(shape[1], np.float32)), spatial),
+        *((Sparse.from_dense(np.eye(*shape, dtype=np.float32)), ConstantDelay(steps)) for steps in (2, 20_000)),
     ]
     layers = [Layer(weight, None, Lif(0.9), delay=delay) for weight, delay in pairs]
     return [Network((layer,), 4, "spikes", "spike_count") for layer in layers]
