@@ -75,11 +75,18 @@ class _Connection:
         """Steps `[n_in, n_out]` from the one in which the ring is read next."""
         return self.delay.steps(self.weight.shape).T - self.late
 
+    @cached_property
+    def listed(self) -> tuple[Array, Array] | None:
+        """Sources and targets of the synapses by source, if they are in lists."""
+        if not _is_listed(self.weight):
+            return None
+        source, target = np.nonzero(self.weight.to_dense().T)
+        return source, target
+
     @property
     def longest(self) -> int:
-        """Longest of these, of the synapses in lists."""
-        steps = self.steps[_listed(self.weight)] if _is_listed(self.weight) else self.steps
-        return int(steps.max())
+        """Longest of the steps, of the synapses in lists if they are."""
+        return int((self.steps if self.listed is None else self.steps[self.listed]).max())
 
 
 def lower_wiring(layer: Layer, place: Place, form: str, arena: Arena, share: Share) -> LoweredWiring:
@@ -125,8 +132,8 @@ def _lower_connection(
     weight, delay = connection.weight, connection.delay
     structures: dict[str, tuple[str, Members]] = {}
     members: Members = {"n_in": weight.shape[1], "n_out": weight.shape[0]}
-    if _is_listed(weight):
-        members |= _lists(connection, place, n_slots, share)
+    if connection.listed is not None:
+        members |= _lists(connection, *connection.listed, place, n_slots, share)
     elif isinstance(delay, SpatialDelay) and _is_computed(weight, delay, form):
         positions = f"{place.name}_positions"
         structures[positions] = ("sen_spatial", _spatial(weight, delay, place, share))
@@ -148,15 +155,9 @@ def _is_listed(weight: WeightOperator) -> bool:
     return isinstance(weight, Sparse) and 0 < 2 * np.count_nonzero(weight.values) <= math.prod(weight.shape)
 
 
-def _listed(weight: WeightOperator) -> tuple[Array, Array]:
-    """Sources and targets of the synapses, by source."""
-    source, target = np.nonzero(weight.to_dense().T)
-    return source, target
-
-
-def _lists(connection: _Connection, place: Place, n_slots: int, share: Share) -> Members:
-    """Members of listed synapses."""
-    (n_out, n_in), (source, target) = connection.weight.shape, _listed(connection.weight)
+def _lists(connection: _Connection, source: Array, target: Array, place: Place, n_slots: int, share: Share) -> Members:
+    """Members of a connection whose synapses are in lists."""
+    n_out, n_in = connection.weight.shape
     places = connection.steps[source, target].astype(np.uint32) * np.uint32(n_out) + target.astype(np.uint32)
     starts = np.searchsorted(source, np.arange(n_in + 1)).astype(np.uint32)
     weights = connection.weight.to_dense().T[source, target]

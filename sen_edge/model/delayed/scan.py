@@ -120,8 +120,6 @@ class LifScan(torch.autograd.Function):
         if weight is None:
             return to_currents.transpose(0, 1), None, None, to_membranes.sum((0, 1)), None, None
         to_x, to_bias = to_currents[:steps].permute(2, 0, 1), to_membranes.sum((0, 2))
-        if not any(ctx.needs_input_grad[1:3]):
-            return to_x, None, None, to_bias, None, None
         to_kernel = _correlate(to_currents, spikes, slots)
         of_synapses = (to_kernel[:, :, 0], None) if delay is None else synapse_gradients(to_kernel, weight, delay)
         return to_x, *of_synapses, to_bias, None, None

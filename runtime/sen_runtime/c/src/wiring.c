@@ -399,27 +399,31 @@ static sen_status place_connection(
     c.slots = slots;
     if (is_spatial)
         spatial = spatial_of(loader, synapses, longest(loader->image, delay));
-    if (listed != 0)
+    if (listed != 0) {
         lists = place_lists(loader, synapses, is_spatial ? &spatial : NULL, listed, &c);
-    else if (is_weighed)
-        weigh_positions(loader, synapses->root, &spatial);
-    else
-        status = place_weights(loader, synapses, is_int8, &c);
-    if (delay->kind >= SEN_STORED_DELAY && !is_computed && listed == 0)
-        c.delays = delays = sen_take(&loader->arena, (uint64_t)c.n_in * c.n_out, slots <= 256 ? 1 : 2);
-    if ((delay->kind == SEN_CONSTANT_DELAY && listed == 0) || is_computed)
-        c.delay = (int32_t)(delay->value + delay->shift) - (int32_t)synapses->elapsed;
+    } else {
+        if (is_weighed)
+            weigh_positions(loader, synapses->root, &spatial);
+        else
+            status = place_weights(loader, synapses, is_int8, &c);
+        if (delay->kind >= SEN_STORED_DELAY && !is_computed)
+            c.delays = delays = sen_take(&loader->arena, (uint64_t)c.n_in * c.n_out, slots <= 256 ? 1 : 2);
+        if (delay->kind == SEN_CONSTANT_DELAY || is_computed)
+            c.delay = (int32_t)(delay->value + delay->shift) - (int32_t)synapses->elapsed;
+    }
     loader->events = sen_larger(loader->events, c.n_in);
     *placed = to;
     if (status != SEN_OK || !loader->arena.base || loader->arena.overflows)
         return status;
     if (delay->kind >= SEN_STORED_DELAY)
         status = compute_delays(loader->image, synapses, is_spatial ? &spatial : NULL, &c, delays, slots);
+    if (status != SEN_OK)
+        return status;
     if (is_computed)
         c.spatial = memcpy(positions, &spatial, sizeof spatial);
-    if (listed != 0 && status == SEN_OK)
+    if (listed != 0)
         status = fill_lists(loader, &lists);
-    if (listed == 0)
+    else
         c.propagate = propagator(loader->isa, &c, is_int8);
     *to = c;
     return status;
