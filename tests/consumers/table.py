@@ -39,8 +39,7 @@ int8 files have one scale per row of weights, which TFLite Micro has since Novem
 `--sparse-format block` is for litert and tflite-runtime.
 
 The network with delays has delays of single synapses, recurrent synapses and synaptic currents. Its ONNX files have
-GatherElements, which ReferenceEvaluator runs for at most 32 columns, with NumPy 2 for 64. TFLite Micro is right with
-its step model; the unrolled one needs `--batch-size 1` there, which its release of 10/2026 runs within 1e-5.
+GatherElements, which ReferenceEvaluator runs for at most 32 columns, with NumPy 2 for 64.
 
 onnxsim and onnx-ir change a file; ReferenceEvaluator runs what they write. OpenVINO is told to compute in float32: by
 default processors with bfloat16 or int8 instructions compute in these.

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from sen_exporters.base import ExportError, NoFormError, exporter
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_exporters.tflite.schema import parse
 from sen_runtime import reference
 from sen_runtime.engines import Session, litert, onnxruntime
 from sen_runtime.ir.delays import ConstantDelay, Delay, SpatialDelay, StoredDelay
@@ -151,6 +153,20 @@ def test_one_step_and_a_fixed_batch(target: str, form: str) -> None:
     network = replace(network, layers=(replace(network.layers[0], delay=ConstantDelay(0)), network.layers[1]))
     assert_same(network, target, form)
     assert_same(make(**parts), target, form, batch_size=4)
+
+
+@pytest.mark.parametrize("form", ["unrolled", "step"])
+@pytest.mark.parametrize("coding", ["spikes", "delta", "direct"])
+@pytest.mark.parametrize("delay", ["none", "stored"])
+def test_inner_shapes_of_a_dynamic_batch_are_those_of_one_row(form: str, coding: str, delay: str) -> None:
+    # TFLite Micro allocates them, and overwrites other values if they are too small
+    network = make(coding=coding, delay=delay, recurrent=delay, synapse=0.5)
+    shapes = []
+    for batch_size in (None, 1):
+        options = TfliteExporter.Options(name="model", snn=form, batch_size=batch_size)
+        tensors = parse(TfliteExporter().export(network, options).main).subgraphs[0].tensors
+        shapes.append({tensor.name: list(tensor.shape) for tensor in tensors})
+    assert shapes[0] == shapes[1]
 
 
 def operators(rng: np.random.Generator, n_out: int, n_in: int) -> list[WeightOperator]:

@@ -119,7 +119,7 @@ class _Operators(Graph):
         turned = self.declare(Signal(f"{name}_time_first", steps, x.grid), x.rows, size)
         order = self.constant(f"{name}_order", np.array([1, 0, 2], np.int32))
         self.operator("TRANSPOSE", x.version, [x.name, order], [turned.name], schema.TransposeOptionsT())
-        rows = self.declare(Signal(name, None if x.rows is None else x.rows * steps, x.grid), size)
+        rows = self.declare(Signal(name, x.rows * steps, x.grid), size)
         shape = self.constant(f"{name}_shape", np.array([-1, size], np.int32))
         self.operator("RESHAPE", 1, [turned.name, shape], [name], schema.ReshapeOptionsT(newShape=[-1, size]))
         return rows
@@ -134,15 +134,14 @@ class _Operators(Graph):
         return joined
 
     def join(self, parts: Sequence[Signal], name: str) -> Signal:
-        rows, grid = parts[0].rows, parts[0].grid
-        joined = Signal(name, None if rows is None else rows * len(parts), grid)
+        joined = Signal(name, parts[0].rows * len(parts), parts[0].grid)
         self.declare(joined, self.shape(parts[0].name)[-1])
         names = [part.name for part in parts]
         self.operator("CONCATENATION", joined.version, names, [name], schema.ConcatenationOptionsT(axis=0))
         return joined
 
     def split(self, joined: Signal, names: Sequence[str]) -> list[Signal]:
-        size, rows = self.shape(joined.name)[-1], None if joined.rows is None else joined.rows // len(names)
+        size, rows = self.shape(joined.name)[-1], joined.rows // len(names)
         parts = [self.declare(Signal(name, rows, joined.grid), size) for name in names]
         axis, options = self.constant("rows_axis", np.array(0, np.int32)), schema.SplitOptionsT(numSplits=len(names))
         self.operator("SPLIT", joined.version, [axis, joined.name], names, options)
@@ -189,7 +188,7 @@ class _Operators(Graph):
 
 def build(network: Network, options: TfliteOptions) -> Any:
     """`ModelT` of a network in the form of the options."""
-    graph, rows, grid = _Operators(options, network), options.rows, network.input_grid
+    graph, rows, grid = _Operators(options, network), options.rows or 1, network.input_grid
     size = network.input_shape if options.snn != "step" else (network.n_features,)
     x = graph.declare(Signal("input", rows, grid if options.has_int8_io else None), *size)
     x = lowering.standardize(graph, network, x)

@@ -52,7 +52,7 @@ class TfliteOptions(ExportOptions):
 
     @property
     def rows(self) -> int | None:
-        """Fixed batch, or None."""
+        """Fixed batch; None where a caller may change the one of 1 that the file has."""
         return 1 if self.tflite_target == "micro" else self.batch_size
 
     @property
@@ -84,13 +84,13 @@ class Signal:
 
     Attributes:
         name: of the tensor.
-        rows: None where a caller may change them.
+        rows: those of a batch of 1 where a caller may change the batch; TFLite Micro allocates these.
         grid: integer grid; None for float32.
         activation: function that its operator applies, as the schema calls it.
     """
 
     name: str
-    rows: int | None
+    rows: int
     grid: Grid | None = None
     activation: str = "NONE"
 
@@ -197,13 +197,11 @@ class Graph:
         self.subgraph.tensors[self.index[new]].name = new
         return new
 
-    def declare(self, signal: Signal, *size: int | None) -> Signal:
-        """Declare the tensor `[rows, *size]` of a signal; a size of None is dynamic."""
-        shape, grid = [signal.rows, *size], signal.grid
+    def declare(self, signal: Signal, *size: int) -> Signal:
+        """Declare the tensor `[rows, *size]` of a signal."""
+        grid = signal.grid
         dtype = np.dtype(np.float32) if grid is None else grid.dtype
-        tensor = self._add(signal.name, [each or 1 for each in shape], dtype, None if grid is None else affine_of(grid))
-        if None in shape:
-            tensor.shapeSignature = [-1 if each is None else each for each in shape]
+        self._add(signal.name, [signal.rows, *size], dtype, None if grid is None else affine_of(grid))
         return signal
 
     def scalar(self, name: str, value: ArrayLike, grid: Grid | None = None) -> Signal:
@@ -242,10 +240,10 @@ class Graph:
 
     def finish(self, signature: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
         """Set inputs and outputs: names in the signature, and of the values."""
-        border = {*inputs.values(), *outputs.values()}
-        for value, index in self.index.items():
-            if value not in border:  # an interpreter derives inner sizes from those of the inputs
-                self.subgraph.tensors[index].shapeSignature = None
+        if self.options.rows is None:  # an interpreter derives inner sizes from those of the inputs
+            for value in {*inputs.values(), *outputs.values()}:
+                tensor = self.subgraph.tensors[self.index[value]]
+                tensor.shapeSignature = [-1, *tensor.shape[1:]]
         self.subgraph.inputs = [self.index[value] for value in inputs.values()]
         self.subgraph.outputs = [self.index[value] for value in outputs.values()]
         self.model.signatureDefs = [
