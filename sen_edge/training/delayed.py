@@ -44,8 +44,6 @@ SPIKING_FIELDS = ("threshold", "reset", "input_coding", "readout", "surrogate_sl
 NETWORK_FIELDS = ("weights", "delays", "max_delay", "overflow", "recurrent", "synapse", "exponent")
 #: Share of the steps with a rising learning rate; decay of the squared gradient in Adam.
 WARM_UP, SECOND_MOMENT = 0.05, 0.99
-#: Learning rate of the logarithms of the scales of delays.
-SCALE_RATE = 0.01
 #: Weight of the mean excess of delays over the ring in the loss.
 EXCESS_COST = 0.2
 #: Examples for the calibration of initial weights.
@@ -81,6 +79,7 @@ class DelayedTrainRequest(Schema):
         batch_size: examples per step.
         learning_rate: peak rate of free weights, masks, logarithms of gains, and biases.
         position_rate: peak rate of positions and free delays, in steps.
+        scale_rate: peak rate of logarithms of scales of delays; by default position_rate / max_delay.
         label_smoothing: share of the target that is spread over all classes.
         min_rate: mean spikes per neuron and inference below which a neuron is penalized.
         max_rate: mean spikes per neuron and inference above which a neuron is penalized.
@@ -113,6 +112,7 @@ class DelayedTrainRequest(Schema):
     batch_size: Count = 64
     learning_rate: Positive = 4e-3
     position_rate: Positive = 0.03
+    scale_rate: Positive | None = None
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.05
     min_rate: NonNegative = 0.1
     max_rate: Positive = 12.0
@@ -127,6 +127,7 @@ class DelayedTrainRequest(Schema):
         self.require("positions" in (self.weights, self.delays), "positions", "dims", "position_scale")
         self.require(self.weights == "positions", "weights positions", "exponent")
         self.require(self.delays != "none", "delays", "max_delay", "overflow", "wiring_cost")
+        self.require(self.delays == "positions", "delays positions", "scale_rate")
         can_prune = (self.weights, self.delays) == ("free", "positions")
         self.require(can_prune, "weights free and delays positions", "sparsity")
         if self.min_rate > self.max_rate:
@@ -293,11 +294,8 @@ def loss_of(
 
 def start(network: DelayedNetwork, n_steps: int, request: DelayedTrainRequest) -> Run:
     """Create a run with a learning rate for each kind of parameter."""
-    rates = {
-        "positions": request.position_rate,
-        "steps": request.position_rate,
-        "log_scale": SCALE_RATE,
-    }
+    rate = request.position_rate
+    rates = {"positions": rate, "steps": rate, "log_scale": request.scale_rate or rate / request.max_delay}
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         kinds = set(rates).intersection(name.split("."))

@@ -100,27 +100,40 @@ def test_forms_of_weights_and_delays() -> None:
     assert first.recurrent is not None and isinstance(first.recurrent.delay, ConstantDelay)
 
 
-def test_the_gradient_of_a_delay_is_that_of_interpolation() -> None:
+@pytest.mark.parametrize("slots", [2, 6, 40])
+def test_the_gradient_of_a_delay_is_that_of_the_mean_over_deviations(slots: int) -> None:
     rng = np.random.default_rng(0)
-    x = torch.from_numpy(rng.random((2, 10, 3)))
+    x = torch.from_numpy(rng.random((2, 50, 3)))
     weight = torch.from_numpy(rng.standard_normal((4, 3))).requires_grad_()
-    delay = torch.from_numpy(rng.uniform(0.1, 4.9, (4, 3))).requires_grad_()
-    factor = torch.from_numpy(rng.standard_normal((2, 10, 4)))
-    kernel = place(weight, delay, 6)
-    assert torch.equal((kernel != 0).nonzero()[:, 2].view(4, 3), delay.round().long())
+    delay = torch.from_numpy(rng.uniform(-0.9, slots, (4, 3))).requires_grad_()
+    factor = torch.from_numpy(rng.standard_normal((2, 50, 4)))
+    kernel = place(weight, delay, slots)
+    assert torch.equal((kernel != 0).nonzero()[:, 2].view(4, 3), delay.round().clamp(0, slots - 1).long())
     (convolve(x, kernel) * factor).sum().backward()
-    j, i, before = 2, 1, int(delay[2, 1].detach().floor())
 
-    def total(weight: torch.Tensor, step: float) -> float:
+    def total(weight: torch.Tensor, j: int, i: int, step: float) -> float:
         moved = delay.detach().clone()
         moved[j, i] = step
-        return float((convolve(x, place(weight, moved, 6)) * factor).sum())
+        return float((convolve(x, place(weight, moved, slots)) * factor).sum())
 
-    plain, changed = weight.detach(), weight.detach().clone()
-    changed[j, i] += 1
-    assert float(delay.grad[j, i]) == pytest.approx(total(plain, before + 1) - total(plain, before))
-    rounded = float(delay[j, i].detach().round())
-    assert float(weight.grad[j, i]) == pytest.approx(total(changed, rounded) - total(plain, rounded))
+    deviations = np.arange(-6, 7)
+    density = np.exp(-0.5 * (deviations / arrival.SPREAD) ** 2)
+    density /= density.sum()
+    for j, i in np.ndindex(4, 3):
+        plain, changed = weight.detach(), weight.detach().clone()
+        changed[j, i] += 1
+        rounded = float(delay[j, i].detach().round().clamp(0, slots - 1))
+        losses = np.array([total(plain, j, i, rounded + deviation) for deviation in deviations])
+        slope = (density * deviations * losses).sum() / (density * deviations**2).sum()
+        assert float(delay.grad[j, i]) == pytest.approx(slope, rel=1e-5, abs=1e-6)
+        assert float(weight.grad[j, i]) == pytest.approx(total(changed, j, i, rounded) - total(plain, j, i, rounded))
+
+
+def test_the_gradient_of_a_current_that_grows_by_one_each_step_is_the_weight() -> None:
+    slots = 30
+    kernel, weight = torch.arange(slots).expand(4, 3, slots).float(), torch.rand(4, 3)
+    delay = torch.randint(6, slots - 6, (4, 3)).float()
+    torch.testing.assert_close(arrival.synapse_gradients(kernel, weight, delay), (delay, weight))
 
 
 @pytest.mark.parametrize("slots", [2, 6])

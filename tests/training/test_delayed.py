@@ -11,8 +11,9 @@ import torch
 import sen_edge
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import DataError, OutputError, UsageError
+from sen_edge.model.delayed.network import DelayedNetwork
 from sen_edge.schema import SchemaError
-from sen_edge.training.delayed import DelayedTrainRequest, train
+from sen_edge.training.delayed import DelayedTrainRequest, config_of, start, train
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.delays import SpatialDelay
@@ -38,15 +39,16 @@ def request(**options: Any) -> DelayedTrainRequest:
 
 
 def test_delays_from_positions_are_learned_and_saved(tmp_path: Path) -> None:
-    result = train(request(epochs=20, position_rate=0.1), intervals(), out=tmp_path / "model.sen")
+    training = request(hidden=(16,), dims=8, epochs=30, position_rate=0.1)
+    result = train(training, intervals(), out=tmp_path / "model.sen")
     assert result.test_score > 90
     model, data = sen_edge.load(tmp_path / "model.sen"), intervals()
     assert isinstance(model.network.layers[0].delay, SpatialDelay)
     outputs = reference.run(model.network, data.test_inputs)
     assert 100 * (outputs.argmax(1) == data.test_targets).mean() == pytest.approx(result.test_score)
     assert model.network.metadata["test_accuracy"] == result.metric.number(result.test_score)
-    assert len(result.history) == 20 and 1 <= result.best_epoch <= 20
-    assert result.n_parameters == 8 * 2 + 3 * 8 + 8 + 3 + 2 * 3 + 8 * 3 + 1
+    assert len(result.history) == 30 and 1 <= result.best_epoch <= 30
+    assert result.n_parameters == 16 * 2 + 3 * 16 + 16 + 3 + 8 * (2 + 16) + 1
     assert len(repr(result)) < 400 and result.to_dict()["parameters"] == result.n_parameters
 
 
@@ -121,6 +123,15 @@ def test_delays_beyond_the_ring_are_an_error_if_asked(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("options", "rate"), [({}, 0.2 / 8), ({"scale_rate": 0.5}, 0.5)])
+def test_a_scale_moves_the_longest_delay_as_much_as_positions_unless_told(options: dict[str, Any], rate: float) -> None:
+    made = request(position_rate=0.2, **options)
+    network = DelayedNetwork(config_of(made, intervals()))
+    scale = network.connections()[0].log_scale
+    groups = start(network, 10, made).optimizer.param_groups
+    assert [group["max_lr"] for group in groups if any(each is scale for each in group["params"])] == [rate]
+
+
 @pytest.mark.parametrize(
     ("options", "key"),
     [
@@ -132,6 +143,7 @@ def test_delays_beyond_the_ring_are_an_error_if_asked(tmp_path: Path) -> None:
         ({"hidden": ()}, "hidden"),
         ({"sparsity": 1.0}, "sparsity"),
         ({"sparsity": 0.5, "delays": "free"}, "sparsity"),
+        ({"scale_rate": 0.01, "delays": "free"}, "scale_rate"),
         ({"exponent": 2.0}, "exponent"),
         ({"delays": "none", "dims": 4}, "dims"),
         ({"delays": "none", "max_delay": 4}, "max_delay"),

@@ -1,15 +1,25 @@
 """Currents of spikes that arrive after delays, in torch.
 
-A spike arrives after a whole number of steps. The forward pass takes rounded delays, as inference does; the backward
-pass takes the derivative of linear interpolation between two steps. Interpolated spikes in the forward pass would let
-training use two arrival times per synapse, of which rounding leaves one.
+A spike arrives after a whole number of steps. The forward pass takes rounded delays, as inference does. Interpolated
+spikes there would let training use two arrival times per synapse, of which rounding leaves one.
+
+The derivative by a delay is that of the mean loss over Gaussian deviations of the delay, the loss being linear in what
+arrives at a slot. With G its gradient by the arrival of a unit at a slot, and r the rounded delay,
+
+    derivative = weight * sum_m c[m] G[r + m]        c[m] = g(m) m / sum_m g(m) m^2        g: density of the deviations
+
+Slots beyond the ring are its ends, to which delays are clamped. A neuron with a short memory responds to spikes that
+arrive together: this derivative leads to spikes some steps away, where the difference of the two nearest slots is about
+0. Source: I. Hammouamri et al., "Learning delays in spiking neural networks using dilated convolutions with learnable
+spacings", 2023, who have the Gaussian in the forward pass too.
 
 `convolve` takes time for all steps and slots of the ring, `scatter` for the spikes and their synapses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +27,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+#: Standard deviation of the deviations of a delay, in steps.
+SPREAD = 2.0
 #: Share of nonzero inputs, per slot, below which `scatter` takes less time than `convolve`.
 SPARSE = 0.003
 #: Additions at once in `scatter`, which bounds its memory.
@@ -72,19 +84,25 @@ class DelayedKernel(torch.autograd.Function):
 def synapse_gradients(kernel: Tensor, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
     """Compute gradients of weights and delays `[n_out, n_in]` from that of their kernel `[n_out, n_in, slots]`."""
     slots = kernel.shape[2]
-    rounded, before = round_delay(delay, slots).unsqueeze(2), _before(delay, slots).unsqueeze(2)
-    slope = kernel.gather(2, before + 1) - kernel.gather(2, before)
-    return kernel.gather(2, rounded).squeeze(2), weight * slope.squeeze(2)
+    rounded, (deviation, factor) = round_delay(delay, slots).unsqueeze(2), derivative()
+    slope = kernel.gather(2, (rounded + deviation).clamp_(0, slots - 1)) @ factor.to(kernel.dtype)
+    return kernel.gather(2, rounded).squeeze(2), weight * slope
+
+
+@cache
+def derivative() -> tuple[Tensor, Tensor]:
+    """Return deviations m, and their factors c[m]."""
+    deviation = torch.arange(-math.ceil(3 * SPREAD), math.ceil(3 * SPREAD) + 1)
+    density = (-0.5 * (deviation / SPREAD) ** 2).exp()
+    return deviation, density * deviation / (density * deviation**2).sum()
 
 
 class ScatteredSpikes(torch.autograd.Function):
     """Currents of the nonzero inputs.
 
-    With G the gradient of the currents, and d the delay from source j to target i,
+    With G the gradient of the currents, that of the kernel of source j and target i is at slot k
 
-        gradient of the weight = sum of x[b, t, j] G[b, t + d, i] over the nonzero inputs
-
-    and that of the delay is the weight times the difference of this sum at the steps after and before d.
+        sum of x[b, t, j] G[b, t + k, i] over the nonzero inputs
     """
 
     @staticmethod
@@ -92,52 +110,34 @@ class ScatteredSpikes(torch.autograd.Function):
         (batch, steps, _), n_out = x.shape, weight.shape[0]
         events = x.nonzero(as_tuple=True)
         values, length = x[events], steps + slots - 1
-        lines, by_source = _lines(round_delay(delay, slots)), weight.T.contiguous()
-        ring = weight.new_zeros(batch * length * n_out)
-        for part, index in _indices(events, lines, length):
-            added = by_source.index_select(0, events[2][part]).mul_(values[part, None])
+        start, source = events[0] * length + events[1], events[2]
+        places = (round_delay(delay, slots) * n_out + torch.arange(n_out)[:, None]).T.contiguous()
+        by_source, ring = weight.T.contiguous(), weight.new_zeros(batch * length * n_out)
+        size = max(1, CHUNK // n_out)
+        for first in range(0, len(source), size):
+            part = slice(first, first + size)
+            index = places.index_select(0, source[part]).add_((start[part] * n_out)[:, None])
+            added = by_source.index_select(0, source[part]).mul_(values[part, None])
             ring.scatter_add_(0, index.view(-1), added.view(-1))
-        ctx.save_for_backward(weight, delay, values, *events)
+        ctx.save_for_backward(weight, delay, values, start, source)
         ctx.slots = slots
         return ring.view(batch, length, n_out)[:, :steps]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, None]:  # noqa: D102
-        weight, delay, values, *events = ctx.saved_tensors
-        slots, n_out = ctx.slots, weight.shape[0]
-        padded = functional.pad(gradients[0], (0, 0, 0, slots - 1))
-        before, gradient = _before(delay, slots), padded.reshape(-1)
-        early, late = (weight.new_zeros(weight.T.shape) for _ in range(2))
-        for part, index in _indices(events, _lines(before), padded.shape[1]):
-            source, value = events[2][part], values[part, None]
-            early.index_add_(0, source, gradient.take(index).mul_(value))
-            late.index_add_(0, source, gradient.take(index.add_(n_out)).mul_(value))
-        is_late = round_delay(delay, slots) > before
-        return None, torch.where(is_late, late.T, early.T), weight * (late - early).T, None
+        weight, delay, values, start, source = ctx.saved_tensors
+        slots, (n_out, n_in) = ctx.slots, weight.shape
+        rows = functional.pad(gradients[0], (0, 0, 0, slots - 1)).reshape(-1, n_out)
+        order, n_events = source.argsort(stable=True), source.bincount(minlength=n_in)
+        start, values, first = start[order], values[order], n_events.cumsum(0) - n_events
+        sums = [
+            functional.embedding_bag(start, rows[slot:], first, mode="sum", per_sample_weights=values)
+            for slot in range(slots)
+        ]
+        return None, *synapse_gradients(torch.stack(sums, 2).transpose(0, 1), weight, delay), None
 
 
 def round_delay(delay: Tensor, slots: int) -> Tensor:
     """Round delays to slots."""
     return delay.round().clamp(0, slots - 1).long()
-
-
-def _before(delay: Tensor, slots: int) -> Tensor:
-    """Return the first of the two slots that a delay lies between, or next to."""
-    return delay.floor().clamp(0, slots - 2).long()
-
-
-def _lines(slot: Tensor) -> Tensor:
-    """Return offsets `[n_in, n_out]` in a ring `[steps, n_out]` of slots `[n_out, n_in]`."""
-    n_out = len(slot)
-    return (slot * n_out + torch.arange(n_out)[:, None]).T.contiguous()
-
-
-def _indices(events: tuple[Tensor, ...], lines: Tensor, length: int) -> Iterator[tuple[slice, Tensor]]:
-    """Yield parts of the events, and their indices `[events, n_out]` in rings `[batch, length, n_out]`."""
-    batch, step, source = events
-    start, n_out = batch * length + step, lines.shape[1]
-    size = max(1, CHUNK // n_out)
-    for first in range(0, len(source), size):
-        part = slice(first, first + size)
-        yield part, lines.index_select(0, source[part]).add_((start[part] * n_out)[:, None])
