@@ -28,6 +28,10 @@ ENGINES_OF = {
 }
 
 
+#: Bytes that an interpreter takes for a synapse with a delay of its own in a step of an unrolled graph; max of all.
+GATHERED, MAX_GATHERED = 16, 1 << 30
+
+
 class TfliteExporter(Exporter):
     """`.tflite` files.
 
@@ -49,6 +53,7 @@ class TfliteExporter(Exporter):
                 "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"
             )
         check_unrolled(network, options, "step")
+        _check_arena(network, options)
         check_step(network, options)
         if _has_wide_membrane(network, options) and options.tflite_target not in ("litert", "micro"):
             raise ExportError(
@@ -114,6 +119,21 @@ class TfliteExporter(Exporter):
             graph.subgraph.outputs = [*graph.subgraph.outputs, index]
             signature.outputs.append(schema.TensorMapT(name=name, tensorIndex=index))
         return serialize(graph.model)
+
+
+def _check_arena(network: Network, options: TfliteOptions) -> None:
+    """Refuse an unrolled graph whose interpreter takes more than `MAX_GATHERED` for what synapses read in all steps."""
+    connections = [(layer.weight, layer.delay) for layer in network.layers]
+    connections += [(own.weight, own.delay) for own in (layer.recurrent for layer in network.layers) if own is not None]
+    varied = [weight.shape for weight, delay in connections if delay is not None and delay.is_varied]
+    n_synapses = sum(n_out * n_in for n_out, n_in in varied)
+    size = GATHERED * n_synapses * network.timesteps * (options.rows or 1)
+    if options.snn == "unrolled" and size > MAX_GATHERED:
+        raise ExportError(
+            f"--snn unrolled makes an interpreter keep what {n_synapses:,} synapses read in {network.timesteps:,} "
+            f"steps, {size / 2**30:.1f} GiB; expected at most {MAX_GATHERED / 2**30:.0f} GiB",
+            hint="take --snn step, which keeps one step",
+        )
 
 
 def _has_wide_membrane(network: Network, options: TfliteOptions) -> bool:
