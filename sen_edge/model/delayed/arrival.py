@@ -27,25 +27,24 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-#: Standard deviation of the deviations of a delay, in steps.
-SPREAD = 2.0
 #: Share of nonzero inputs, per slot, below which `scatter` takes less time than `convolve`.
 SPARSE = 0.003
 #: Additions at once in `scatter`, which bounds its memory.
 CHUNK = 1 << 22
 
 
-def arrive(x: Tensor, weight: Tensor, delay: Tensor | None, slots: int) -> Tensor:
+def arrive(x: Tensor, weight: Tensor, delay: Tensor | None, slots: int, spread: float) -> Tensor:
     """Compute currents `[batch, T, n_out]` of inputs `[batch, T, n_in]`.
 
     Delays `[n_out, n_in]` are in steps, and clamped to the slots, at least two. Without delays inputs may lack the axis
-    of the steps. Sparse inputs are scattered unless they require a gradient.
+    of the steps. Sparse inputs are scattered unless they require a gradient. `spread` is the standard deviation of the
+    deviations, in steps.
     """
     if delay is None:
         return functional.linear(x, weight)
     if not x.requires_grad and x.count_nonzero() < SPARSE * slots * x.numel():
-        return scatter(x, weight, delay, slots)
-    return convolve(x, place(weight, delay, slots))
+        return scatter(x, weight, delay, slots, spread)
+    return convolve(x, place(weight, delay, slots, spread))
 
 
 def convolve(x: Tensor, kernel: Tensor) -> Tensor:
@@ -54,15 +53,15 @@ def convolve(x: Tensor, kernel: Tensor) -> Tensor:
     return functional.conv1d(padded, kernel.flip(2)).transpose(1, 2)
 
 
-def place(weight: Tensor, delay: Tensor, slots: int) -> Tensor:
+def place(weight: Tensor, delay: Tensor, slots: int, spread: float) -> Tensor:
     """Return weights `[n_out, n_in]` at their rounded delays: `[n_out, n_in, slots]`."""
-    placed: Tensor = DelayedKernel.apply(weight, delay, slots)  # type: ignore[no-untyped-call]
+    placed: Tensor = DelayedKernel.apply(weight, delay, slots, spread)  # type: ignore[no-untyped-call]
     return placed
 
 
-def scatter(x: Tensor, weight: Tensor, delay: Tensor, slots: int) -> Tensor:
+def scatter(x: Tensor, weight: Tensor, delay: Tensor, slots: int, spread: float) -> Tensor:
     """Compute what `convolve` computes of `place`, without a gradient to `x`."""
-    currents: Tensor = ScatteredSpikes.apply(x, weight, delay, slots)  # type: ignore[no-untyped-call]
+    currents: Tensor = ScatteredSpikes.apply(x, weight, delay, slots, spread)  # type: ignore[no-untyped-call]
     return currents
 
 
@@ -70,30 +69,32 @@ class DelayedKernel(torch.autograd.Function):
     """Kernel of weights and delays."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, delay: Tensor, slots: int) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, weight: Tensor, delay: Tensor, slots: int, spread: float) -> Tensor:  # noqa: D102
         rounded = round_delay(delay, slots).unsqueeze(2)
         ctx.save_for_backward(weight, delay)
+        ctx.spread = spread
         return weight.new_zeros(*weight.shape, slots).scatter_(2, rounded, weight.unsqueeze(2))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: D102
-        return *synapse_gradients(gradients[0], *ctx.saved_tensors), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:  # noqa: D102
+        weight, delay = ctx.saved_tensors
+        return *synapse_gradients(gradients[0], weight, delay, ctx.spread), None, None
 
 
-def synapse_gradients(kernel: Tensor, weight: Tensor, delay: Tensor) -> tuple[Tensor, Tensor]:
+def synapse_gradients(kernel: Tensor, weight: Tensor, delay: Tensor, spread: float) -> tuple[Tensor, Tensor]:
     """Compute gradients of weights and delays `[n_out, n_in]` from that of their kernel `[n_out, n_in, slots]`."""
     slots = kernel.shape[2]
-    rounded, (deviation, factor) = round_delay(delay, slots).unsqueeze(2), derivative()
+    rounded, (deviation, factor) = round_delay(delay, slots).unsqueeze(2), derivative(spread)
     slope = kernel.gather(2, (rounded + deviation).clamp_(0, slots - 1)) @ factor.to(kernel.dtype)
     return kernel.gather(2, rounded).squeeze(2), weight * slope
 
 
 @cache
-def derivative() -> tuple[Tensor, Tensor]:
+def derivative(spread: float) -> tuple[Tensor, Tensor]:
     """Return deviations m, and their factors c[m]."""
-    deviation = torch.arange(-math.ceil(3 * SPREAD), math.ceil(3 * SPREAD) + 1)
-    density = (-0.5 * (deviation / SPREAD) ** 2).exp()
+    deviation = torch.arange(-math.ceil(3 * spread), math.ceil(3 * spread) + 1)
+    density = (-0.5 * (deviation / spread) ** 2).exp()
     return deviation, density * deviation / (density * deviation**2).sum()
 
 
@@ -106,7 +107,7 @@ class ScatteredSpikes(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, slots: int) -> Tensor:  # noqa: D102
+    def forward(ctx: Any, x: Tensor, weight: Tensor, delay: Tensor, slots: int, spread: float) -> Tensor:  # noqa: D102
         (batch, steps, _), n_out = x.shape, weight.shape[0]
         events = x.nonzero(as_tuple=True)
         values, length = x[events], steps + slots - 1
@@ -120,12 +121,12 @@ class ScatteredSpikes(torch.autograd.Function):
             added = by_source.index_select(0, source[part]).mul_(values[part, None])
             ring.scatter_add_(0, index.view(-1), added.view(-1))
         ctx.save_for_backward(weight, delay, values, start, source)
-        ctx.slots = slots
+        ctx.slots, ctx.spread = slots, spread
         return ring.view(batch, length, n_out)[:, :steps]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, None]:  # noqa: D102
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor, None, None]:  # noqa: D102
         weight, delay, values, start, source = ctx.saved_tensors
         slots, (n_out, n_in) = ctx.slots, weight.shape
         rows = functional.pad(gradients[0], (0, 0, 0, slots - 1)).reshape(-1, n_out)
@@ -135,7 +136,8 @@ class ScatteredSpikes(torch.autograd.Function):
             functional.embedding_bag(start, rows[slot:], first, mode="sum", per_sample_weights=values)
             for slot in range(slots)
         ]
-        return None, *synapse_gradients(torch.stack(sums, 2).transpose(0, 1), weight, delay), None
+        of_synapses = synapse_gradients(torch.stack(sums, 2).transpose(0, 1), weight, delay, ctx.spread)
+        return None, *of_synapses, None, None
 
 
 def round_delay(delay: Tensor, slots: int) -> Tensor:

@@ -109,7 +109,7 @@ class Connection(nn.Module):
 
     def arrive(self, x: Tensor) -> Tensor:
         """Compute the currents `[batch, T, n_out]` of inputs `[batch, T, n_in]`, in the type of the inputs."""
-        return arrive(x, *self.synapse_values(x.dtype), self.slots)
+        return arrive(x, *self.synapse_values(x.dtype), self.slots, self.config.delay_spread)
 
     def excess(self) -> Tensor:
         """Compute the mean of the steps by which delays are outside of the ring; 0 without delays."""

@@ -82,8 +82,10 @@ class DelayedNetwork(LayeredNetwork):
         assert isinstance(neuron, Lif)  # for mypy
         weight, delay = (None, None) if recurrent is None else recurrent.synapse_values(arriving.dtype)
         slots = 1 if recurrent is None else recurrent.slots
-        bias, config = self.biases[index], self.config
-        return scan(arriving, weight, delay, bias, neuron, config.synapse, self.surrogate_slope, slots)
+        slope, config = self.surrogate_slope, self.config
+        return scan(
+            arriving, weight, delay, self.biases[index], neuron, config.synapse, slope, config.delay_spread, slots
+        )
 
     def _recurrence(self, index: int) -> Connection | None:
         """Return the recurrent connection of a layer, if it has one."""

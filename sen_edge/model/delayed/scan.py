@@ -40,15 +40,16 @@ class Constants:
     loss: float
     synapse: float
     slope: float
+    spread: float
 
     @classmethod
-    def of(cls, neuron: Lif, synapse: float, slope: float) -> Constants:
+    def of(cls, neuron: Lif, synapse: float, slope: float, spread: float) -> Constants:
         """Return the constants of neurons without parameters of their own."""
         beta, threshold = float(neuron.beta), float(neuron.threshold)
         if neuron.reset == "zero":
-            return cls(beta, threshold, 1.0, 0.0, synapse, slope)
+            return cls(beta, threshold, 1.0, 0.0, synapse, slope, spread)
         loss = beta * threshold if neuron.subtracts_before_decay else threshold
-        return cls(beta, threshold, 0.0, loss, synapse, slope)
+        return cls(beta, threshold, 0.0, loss, synapse, slope, spread)
 
 
 class LifScan(torch.autograd.Function):
@@ -121,8 +122,9 @@ class LifScan(torch.autograd.Function):
             return to_currents.transpose(0, 1), None, None, to_membranes.sum((0, 1)), None, None
         to_x, to_bias = to_currents[:steps].permute(2, 0, 1), to_membranes.sum((0, 2))
         to_kernel = _correlate(to_currents, spikes, slots)
-        of_synapses = (to_kernel[:, :, 0], None) if delay is None else synapse_gradients(to_kernel, weight, delay)
-        return to_x, *of_synapses, to_bias, None, None
+        if delay is None:
+            return to_x, to_kernel[:, :, 0], None, to_bias, None, None
+        return to_x, *synapse_gradients(to_kernel, weight, delay, constants.spread), to_bias, None, None
 
 
 def _sum(weight: Tensor, window: Tensor, order: Tensor | None) -> Tensor:
@@ -149,13 +151,15 @@ def scan(
     neuron: Lif,
     synapse: float,
     slope: float,
+    spread: float,
     slots: int = 1,
 ) -> Tensor:
     """Compute spikes `[batch, T, n]` of arriving currents `[batch, T, n]`, recurrent synapses and biases `[n]`.
 
     Recurrent weights are `[n, n]`, or None without. Their delays `[n, n]`, in steps without the first one, are clamped
-    to the slots, at least two; without delays there is one slot.
+    to the slots, at least two; without delays there is one slot. `slope` is that of the surrogate derivative, `spread`
+    that of `sen_edge.model.delayed.arrival`.
     """
-    constants = Constants.of(neuron, synapse, slope)
+    constants = Constants.of(neuron, synapse, slope, spread)
     spikes: Tensor = LifScan.apply(x, weight, delay, bias, constants, slots)  # type: ignore[no-untyped-call]
     return spikes
