@@ -23,9 +23,7 @@ class Row:
 YIN_YANG = {"readout_beta": 0.97, "learning_rate": 0.02, "label_smoothing": 0.0, "validation": 1 / 6}
 #: Slow membranes, and a memory of few steps.
 SLOW = {**YIN_YANG, "hidden": (30,), "beta": 0.97, "batch_size": 32, "epochs": 70}
-SHORT = {**YIN_YANG, "hidden": (15,), "beta": 0.5, "synapse": 0.3, "epochs": 40}
-#: Learning rate of positions and free delays, in steps.
-SLOW_DELAYS, SHORT_DELAYS = {"position_rate": 0.01, "max_delay": 16}, {"position_rate": 0.05}
+SHORT = {**YIN_YANG, "hidden": (15,), "beta": 0.5, "synapse": 0.3, "batch_size": 32, "epochs": 60}
 DIGITS = {"hidden": (64,), "beta": 0.6, "learning_rate": 0.01, "validation": 0.1, "epochs": 30}
 #: Weights from positions take more and shorter steps of training, slower membranes, and recurrent synapses.
 COORDINATES = {
@@ -35,6 +33,8 @@ COORDINATES = {
     "exponent": 3.0,
     "position_scale": 3.0,
     "position_rate": 0.06,
+    "scale_rate": 0.01,
+    "delay_spread": 0.5,
     "beta": 0.85,
     "synapse": 0.5,
     "learning_rate": 0.02,
@@ -54,8 +54,8 @@ def forms(common: Mapping[str, Any], delayed: Mapping[str, Any]) -> tuple[Row, .
 
 #: In the order of the page.
 SECTIONS: Mapping[str, tuple[Row, ...]] = {
-    "yin-yang": forms(SLOW, SLOW_DELAYS),
-    "short-memory": forms(SHORT, SHORT_DELAYS),
+    "yin-yang": forms(SLOW, {"max_delay": 16}),
+    "short-memory": forms(SHORT, {"max_delay": 40}),
     "spoken-digits": (
         *forms(DIGITS, {}),
         Row("positions, 3-D, 90 % of the synapses pruned", {**DIGITS, "dims": 3, "sparsity": 0.9}),
