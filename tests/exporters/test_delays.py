@@ -170,14 +170,14 @@ def test_inner_shapes_of_a_dynamic_batch_are_those_of_one_row(form: str, coding:
 
 
 @pytest.mark.parametrize("place", ["delay", "recurrent"])
-def test_unrolled_delays_that_take_gigabytes_are_refused_before_any_work(place: str) -> None:
+def test_unrolled_delays_that_allocate_gigabytes_are_refused_before_any_work(place: str) -> None:
     weight, delay = Dense(np.ones((1000, 1000), np.float32)), StoredDelay(np.ones((1000, 1000), np.uint8))
     parts = {"delay": delay} if place == "delay" else {"recurrent": Recurrence(weight, delay)}
     hidden = Layer(weight, None, Lif(0.5), **parts)
     last = Layer(Dense(np.ones((1, 1000), np.float32)), None, LeakyIntegrator(0.5))
-    network, chosen = Network((hidden, last), 67, "spikes"), TfliteExporter()  # 16 bytes of a million synapses
+    network, chosen = Network((hidden, last), 134, "spikes"), TfliteExporter()  # 8 bytes of a million synapses
     chosen.check(network, chosen.Options())
-    longer = replace(network, timesteps=68)
+    longer = replace(network, timesteps=135)
     chosen.check(longer, chosen.Options(snn="step"))
     for refused, options in ((longer, chosen.Options()), (network, chosen.Options(batch_size=2))):
         with pytest.raises(ExportError) as caught:

@@ -21,8 +21,8 @@ from sen_runtime.worker import WorkerSession
 
 FloatArray = NDArray[np.float32]
 
-#: Products of a step, of all rows of a chunk, of networks with delays. Graphs keep 16 bytes for each, litert those of
-#: many steps of an unrolled graph; a row alone is as fast.
+#: Max products of a chunk in a graph with delays: of a time step, or of all in an unrolled graph. An engine allocates
+#: up to 16 bytes for each; a row alone is as fast.
 CHUNK_MACS = 1 << 21
 
 
@@ -78,9 +78,11 @@ def load_artifact(
 ) -> Iterator[ArtifactRun]:
     """Load an artifact of a network, whose main file has this content, in an engine; release it at exit."""
     is_interpreter = engines.engine(engine).is_interpreter
+    properties = exporter.properties(content)
+    steps = network.timesteps if properties.get("snn") == "unrolled" else 1
     is_whole = network.is_instant or is_interpreter
-    rows = CHUNK if is_whole else max(1, min(CHUNK, CHUNK_MACS // network.macs))
-    has_scaled_layers = exporter.properties(content).get(SCALED_HIDDEN[0]) == SCALED_HIDDEN[1]
+    rows = CHUNK if is_whole else max(1, min(CHUNK, CHUNK_MACS // (steps * network.macs)))
+    has_scaled_layers = properties.get(SCALED_HIDDEN[0]) == SCALED_HIDDEN[1]
     with ExitStack() as stack:
         session = stack.enter_context(worker.load(engine, artifact, artifact.name))
         instrumented = exporter.instrument(content)
