@@ -34,7 +34,7 @@ COORDINATES = {
     "position_scale": 3.0,
     "position_rate": 0.06,
     "scale_rate": 0.01,
-    "delay_spread": 0.5,
+    "delay_sigma": 0.5,
     "beta": 0.85,
     "synapse": 0.5,
     "learning_rate": 0.02,

@@ -24,7 +24,7 @@ from sen_edge.data.datasets import Dataset, check_dataset
 from sen_edge.display import Displayed
 from sen_edge.errors import DataError
 from sen_edge.model.config import Decay, Size, SpikingConfig
-from sen_edge.model.delayed.config import DelayedConfig, DelayForm, Spread, Steps, SynapseDecay, WeightForm
+from sen_edge.model.delayed.config import DelayedConfig, DelayForm, Sigma, Steps, SynapseDecay, WeightForm
 from sen_edge.model.delayed.network import DelayedNetwork
 from sen_edge.overwrite import refuse_file, write_outputs
 from sen_edge.progress import Progress, silent
@@ -41,7 +41,7 @@ from sen_runtime.task import CLASSIFICATION, Metric
 LOG = logging.getLogger(__name__)
 #: Fields of a request that those of a configuration and of its neurons are copied from.
 SPIKING_FIELDS = ("threshold", "reset", "input_coding", "readout", "surrogate_slope", "delta")
-NETWORK_FIELDS = ("weights", "delays", "max_delay", "overflow", "recurrent", "synapse", "exponent", "delay_spread")
+NETWORK_FIELDS = ("weights", "delays", "max_delay", "overflow", "recurrent", "synapse", "exponent", "delay_sigma")
 #: Share of the steps with a rising learning rate; decay of the squared gradient in Adam.
 WARM_UP, SECOND_MOMENT = 0.05, 0.99
 #: Weight of the mean excess of delays over the ring in the loss.
@@ -79,7 +79,7 @@ class DelayedTrainRequest(Schema):
         batch_size: examples per step.
         learning_rate: peak rate of free weights, masks, logarithms of gains, and biases.
         position_rate: peak rate of positions and free delays, in steps.
-        delay_spread: standard deviation in steps of the deviations that the gradient of a delay is a mean over.
+        delay_sigma: standard deviation, in steps, of the Gaussian that smooths the loss in the gradient of a delay.
         scale_rate: peak rate of logarithms of scales of delays; by default position_rate / max_delay.
         label_smoothing: share of the target that is spread over all classes.
         min_rate: mean spikes per neuron and inference below which a neuron is penalized.
@@ -113,7 +113,7 @@ class DelayedTrainRequest(Schema):
     batch_size: Count = 64
     learning_rate: Positive = 4e-3
     position_rate: Positive = 0.03
-    delay_spread: Spread = 2.0
+    delay_sigma: Sigma = 2.0
     scale_rate: Positive | None = None
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.05
     min_rate: NonNegative = 0.1
@@ -128,7 +128,7 @@ class DelayedTrainRequest(Schema):
         """Refuse options without effect."""
         self.require("positions" in (self.weights, self.delays), "positions", "dims", "position_scale")
         self.require(self.weights == "positions", "weights positions", "exponent")
-        self.require(self.delays != "none", "delays", "max_delay", "overflow", "wiring_cost", "delay_spread")
+        self.require(self.delays != "none", "delays", "max_delay", "overflow", "wiring_cost", "delay_sigma")
         self.require(self.delays == "positions", "delays positions", "scale_rate")
         can_prune = (self.weights, self.delays) == ("free", "positions")
         self.require(can_prune, "weights free and delays positions", "sparsity")

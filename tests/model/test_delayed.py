@@ -12,7 +12,7 @@ from sen_edge.model.delayed import arrival
 from sen_edge.model.delayed.arrival import arrive, convolve, place, round_delay, scatter
 from sen_edge.model.delayed.config import DelayedConfig
 from sen_edge.model.delayed.network import DelayedNetwork
-from sen_edge.model.delayed.scan import scan
+from sen_edge.model.delayed.scan import Constants, scan
 from sen_edge.model.dynamics import advance
 from sen_edge.schema import SchemaError
 from sen_runtime import format as image
@@ -24,7 +24,7 @@ from sen_runtime.ir.operators import Coordinates, Dense, Sparse
 
 TIME = SpikingConfig(20, beta=(0.8, 0.9), reset="zero", input_coding="spikes", surrogate_slope=5.0)
 CONFIG = DelayedConfig((6, 9, 3), TIME, max_delay=7)
-SPREAD = CONFIG.delay_spread
+SIGMA = CONFIG.delay_sigma
 FORMS = [
     pytest.param({}, id="positions"),
     pytest.param({"delays": "free"}, id="free"),
@@ -102,40 +102,40 @@ def test_forms_of_weights_and_delays() -> None:
 
 
 @pytest.mark.parametrize("slots", [2, 6, 40])
-def test_the_gradient_of_a_delay_is_that_of_the_mean_over_deviations(slots: int) -> None:
+def test_the_gradient_of_a_delay_is_that_of_the_smoothed_loss(slots: int) -> None:
     rng = np.random.default_rng(0)
     x = torch.from_numpy(rng.random((2, 50, 3)))
     weight = torch.from_numpy(rng.standard_normal((4, 3))).requires_grad_()
     delay = torch.from_numpy(rng.uniform(-0.9, slots, (4, 3))).requires_grad_()
     factor = torch.from_numpy(rng.standard_normal((2, 50, 4)))
-    kernel = place(weight, delay, slots, SPREAD)
+    kernel = place(weight, delay, slots, SIGMA)
     assert torch.equal((kernel != 0).nonzero()[:, 2].view(4, 3), delay.round().clamp(0, slots - 1).long())
     (convolve(x, kernel) * factor).sum().backward()
 
     def total(weight: torch.Tensor, j: int, i: int, step: float) -> float:
         moved = delay.detach().clone()
         moved[j, i] = step
-        return float((convolve(x, place(weight, moved, slots, SPREAD)) * factor).sum())
+        return float((convolve(x, place(weight, moved, slots, SIGMA)) * factor).sum())
 
-    deviations = np.arange(-6, 7)
-    density = np.exp(-0.5 * (deviations / SPREAD) ** 2)
+    offsets = np.arange(-6, 7)
+    density = np.exp(-0.5 * (offsets / SIGMA) ** 2)
     density /= density.sum()
     for j, i in np.ndindex(4, 3):
         plain, changed = weight.detach(), weight.detach().clone()
         changed[j, i] += 1
         rounded = float(delay[j, i].detach().round().clamp(0, slots - 1))
-        losses = np.array([total(plain, j, i, rounded + deviation) for deviation in deviations])
-        slope = (density * deviations * losses).sum() / (density * deviations**2).sum()
+        losses = np.array([total(plain, j, i, rounded + offset) for offset in offsets])
+        slope = (density * offsets * losses).sum() / (density * offsets**2).sum()
         assert float(delay.grad[j, i]) == pytest.approx(slope, rel=1e-5, abs=1e-6)
         assert float(weight.grad[j, i]) == pytest.approx(total(changed, j, i, rounded) - total(plain, j, i, rounded))
 
 
-@pytest.mark.parametrize("spread", [0.2, 2.0])
-def test_the_gradient_of_a_current_that_grows_by_one_each_step_is_the_weight(spread: float) -> None:
+@pytest.mark.parametrize("sigma", [0.2, 2.0])
+def test_the_gradient_of_a_current_that_grows_by_one_each_step_is_the_weight(sigma: float) -> None:
     slots = 30
     kernel, weight = torch.arange(slots).expand(4, 3, slots).float(), torch.rand(4, 3)
     delay = torch.randint(6, slots - 6, (4, 3)).float()
-    torch.testing.assert_close(arrival.synapse_gradients(kernel, weight, delay, spread), (delay, weight))
+    torch.testing.assert_close(arrival.synapse_gradients(kernel, weight, delay, sigma), (delay, weight))
 
 
 @pytest.mark.parametrize("slots", [2, 6])
@@ -150,7 +150,7 @@ def test_scattered_spikes_are_convolved_ones(slots: int, chunk: int, monkeypatch
     delay.requires_grad_()
     factor = torch.from_numpy(rng.standard_normal((3, 10, 4)))
     found = []
-    for currents in (convolve(x, place(weight, delay, slots, SPREAD)), scatter(x, weight, delay, slots, SPREAD)):
+    for currents in (convolve(x, place(weight, delay, slots, SIGMA)), scatter(x, weight, delay, slots, SIGMA)):
         gradients = torch.autograd.grad((currents * factor).sum(), (weight, delay))
         found.append((currents.detach(), *gradients))
     for one, other in zip(*found, strict=True):
@@ -162,11 +162,9 @@ def test_sparse_inputs_without_a_gradient_are_scattered(monkeypatch: pytest.Monk
     weight, delay = torch.ones(4, 5), torch.ones(4, 5)
     few, many = torch.zeros(3, 10, 5), torch.ones(3, 10, 5)
     few[0, 0, 0] = 1  # of 150, with three slots
-    assert arrive(few, weight, delay, 3, SPREAD) is None
-    assert (
-        arrive(many, weight, delay, 3, SPREAD) is not None
-        and arrive(few.requires_grad_(), weight, delay, 3, SPREAD) is not None
-    )
+    assert arrive(few, weight, delay, 3, SIGMA) is None
+    for convolved in (many, few.requires_grad_()):
+        assert arrive(convolved, weight, delay, 3, SIGMA) is not None
 
 
 @pytest.mark.parametrize("synapse", [0.0, 0.4])
@@ -181,7 +179,7 @@ def test_gradients_through_time_are_those_of_the_steps(neuron: Lif, slots: int, 
     delay = torch.rand(5, 5, generator=generator, dtype=torch.float64) * (slots + 1) - 1 if slots > 1 else None
     factor = torch.randn(4, 12, 5, generator=generator, dtype=torch.float64)
     leaves = [each.requires_grad_() for each in (x, bias, weight, delay) if each is not None]
-    kernel = None if weight is None else weight.unsqueeze(2) if delay is None else place(weight, delay, slots, SPREAD)
+    kernel = None if weight is None else weight.unsqueeze(2) if delay is None else place(weight, delay, slots, SIGMA)
 
     state, current, spikes = None, torch.zeros(()), list[torch.Tensor]()
     for t in range(12):
@@ -193,7 +191,7 @@ def test_gradients_through_time_are_those_of_the_steps(neuron: Lif, slots: int, 
         spikes.append(state[1])
     expected = torch.stack(spikes, 1)
     wanted = torch.autograd.grad((expected * factor).sum(), leaves)
-    found = scan(x, weight, delay, bias, neuron, synapse, 5.0, SPREAD, slots or 1)
+    found = scan(x, weight, delay, bias, Constants.of(neuron, synapse, 5.0, SIGMA), slots or 1)
     assert torch.equal(found, expected) and 0 < found.sum() < found.numel()
     for gradient, each in zip(torch.autograd.grad((found * factor).sum(), leaves), wanted, strict=True):
         torch.testing.assert_close(gradient, each)

@@ -147,9 +147,9 @@ def test_a_scale_moves_the_longest_delay_as_much_as_positions_unless_told(option
         ({"exponent": 2.0}, "exponent"),
         ({"delays": "none", "dims": 4}, "dims"),
         ({"delays": "none", "max_delay": 4}, "max_delay"),
-        ({"delays": "none", "delay_spread": 1.0}, "delay_spread"),
-        ({"delay_spread": 0.1}, "delay_spread"),
-        ({"delay_spread": 1e9}, "delay_spread"),
+        ({"delays": "none", "delay_sigma": 1.0}, "delay_sigma"),
+        ({"delay_sigma": 0.1}, "delay_sigma"),
+        ({"delay_sigma": 1e9}, "delay_sigma"),
         ({"min_rate": 5.0, "max_rate": 4.0}, "min_rate"),
     ],
 )

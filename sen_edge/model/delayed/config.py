@@ -18,8 +18,8 @@ WeightForm = Literal["free", "positions"]
 DelayForm = Literal["none", "free", "positions"]
 #: Longest delay in steps.
 Steps = Annotated[int, Ge(1), Le(MAX_DELAY)]
-#: Standard deviation of the deviations of a delay, in steps; a narrower density is 0 at the nearest step.
-Spread = Annotated[float, Ge(0.2), Le(100)]
+#: Standard deviation of a Gaussian of delays, in steps; a narrower one is 0 at the nearest step.
+Sigma = Annotated[float, Ge(0.2), Le(100)]
 #: Decay of a synaptic current per step.
 SynapseDecay = Annotated[float, Ge(0), Lt(1)]
 
@@ -42,7 +42,7 @@ class DelayedConfig(Schema):
         synapse: decay of the synaptic current of hidden layers per step; 0 for none.
         exponent: power of the distance in a weight.
         min_distance: floor of the distance in a weight, of neurons to themselves too.
-        delay_spread: standard deviation in steps of the deviations that the gradient of a delay is a mean over.
+        delay_sigma: standard deviation, in steps, of the Gaussian that smooths the loss in the gradient of a delay.
         input_range: min and max of the inputs.
     """
 
@@ -57,7 +57,7 @@ class DelayedConfig(Schema):
     synapse: SynapseDecay = 0.0
     exponent: Positive = 1.0
     min_distance: NonNegative = 1.0
-    delay_spread: Spread = 2.0
+    delay_sigma: Sigma = 2.0
     input_range: tuple[float, float] = (0.0, 1.0)
 
     def check(self) -> None:

@@ -3,7 +3,7 @@
     w[j, i] = exp(log_gain) * mask[i] / max(r[j, i], min_distance) ** exponent        r: distance of the neurons
     d[j, i] = exp(log_scale) * r[j, i]                                       in steps
 
-`sen_edge.model.delayed.arrival` has the arrival of spikes after rounded delays, and its derivative.
+`sen_edge.model.delayed.arrival` has the arrival of spikes after rounded delays, and its gradient.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Connection(nn.Module):
 
     def arrive(self, x: Tensor) -> Tensor:
         """Compute the currents `[batch, T, n_out]` of inputs `[batch, T, n_in]`, in the type of the inputs."""
-        return arrive(x, *self.synapse_values(x.dtype), self.slots, self.config.delay_spread)
+        return arrive(x, *self.synapse_values(x.dtype), self.slots, self.config.delay_sigma)
 
     def excess(self) -> Tensor:
         """Compute the mean of the steps by which delays are outside of the ring; 0 without delays."""

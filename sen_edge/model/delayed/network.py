@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from sen_edge.model.config import SpikingConfig, at
 from sen_edge.model.delayed.config import DelayedConfig
 from sen_edge.model.delayed.connection import Connection
-from sen_edge.model.delayed.scan import scan
+from sen_edge.model.delayed.scan import Constants, scan
 from sen_edge.model.dynamics import LayeredNetwork, Product, code
 from sen_runtime.ir.layer import Layer, Recurrence
 from sen_runtime.ir.network import Network, readout_factors
@@ -82,10 +82,8 @@ class DelayedNetwork(LayeredNetwork):
         assert isinstance(neuron, Lif)  # for mypy
         weight, delay = (None, None) if recurrent is None else recurrent.synapse_values(arriving.dtype)
         slots = 1 if recurrent is None else recurrent.slots
-        slope, config = self.surrogate_slope, self.config
-        return scan(
-            arriving, weight, delay, self.biases[index], neuron, config.synapse, slope, config.delay_spread, slots
-        )
+        constants = Constants.of(neuron, self.config.synapse, self.surrogate_slope, self.config.delay_sigma)
+        return scan(arriving, weight, delay, self.biases[index], constants, slots)
 
     def _recurrence(self, index: int) -> Connection | None:
         """Return the recurrent connection of a layer, if it has one."""

@@ -32,7 +32,17 @@ from sen_runtime.ir.neurons import Lif
 
 @dataclass(frozen=True)
 class Constants:
-    """Constants of a layer, see the equations above."""
+    """Constants of a layer, see the equations above.
+
+    Attributes:
+        beta: decay of the membrane per step.
+        threshold: of the membrane.
+        zero: 1 if a spike resets the membrane to zero, else 0.
+        loss: what a spike subtracts from the membrane.
+        synapse: decay of the synaptic current per step; 0 without.
+        slope: of the surrogate derivative.
+        sigma: standard deviation in the gradient of delays, see `sen_edge.model.delayed.arrival`.
+    """
 
     beta: float
     threshold: float
@@ -40,16 +50,16 @@ class Constants:
     loss: float
     synapse: float
     slope: float
-    spread: float
+    sigma: float
 
     @classmethod
-    def of(cls, neuron: Lif, synapse: float, slope: float, spread: float) -> Constants:
+    def of(cls, neuron: Lif, synapse: float, slope: float, sigma: float) -> Constants:
         """Return the constants of neurons without parameters of their own."""
         beta, threshold = float(neuron.beta), float(neuron.threshold)
         if neuron.reset == "zero":
-            return cls(beta, threshold, 1.0, 0.0, synapse, slope, spread)
+            return cls(beta, threshold, 1.0, 0.0, synapse, slope, sigma)
         loss = beta * threshold if neuron.subtracts_before_decay else threshold
-        return cls(beta, threshold, 0.0, loss, synapse, slope, spread)
+        return cls(beta, threshold, 0.0, loss, synapse, slope, sigma)
 
 
 class LifScan(torch.autograd.Function):
@@ -124,7 +134,7 @@ class LifScan(torch.autograd.Function):
         to_kernel = _correlate(to_currents, spikes, slots)
         if delay is None:
             return to_x, to_kernel[:, :, 0], None, to_bias, None, None
-        return to_x, *synapse_gradients(to_kernel, weight, delay, constants.spread), to_bias, None, None
+        return to_x, *synapse_gradients(to_kernel, weight, delay, constants.sigma), to_bias, None, None
 
 
 def _sum(weight: Tensor, window: Tensor, order: Tensor | None) -> Tensor:
@@ -148,18 +158,13 @@ def scan(
     weight: Tensor | None,
     delay: Tensor | None,
     bias: Tensor,
-    neuron: Lif,
-    synapse: float,
-    slope: float,
-    spread: float,
+    constants: Constants,
     slots: int = 1,
 ) -> Tensor:
     """Compute spikes `[batch, T, n]` of arriving currents `[batch, T, n]`, recurrent synapses and biases `[n]`.
 
     Recurrent weights are `[n, n]`, or None without. Their delays `[n, n]`, in steps without the first one, are clamped
-    to the slots, at least two; without delays there is one slot. `slope` is that of the surrogate derivative, `spread`
-    that of `sen_edge.model.delayed.arrival`.
+    to the slots, at least two; without delays there is one slot.
     """
-    constants = Constants.of(neuron, synapse, slope, spread)
     spikes: Tensor = LifScan.apply(x, weight, delay, bias, constants, slots)  # type: ignore[no-untyped-call]
     return spikes
