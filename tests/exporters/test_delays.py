@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_exporters.base import ExportError, NoFormError, exporter
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.schema import parse
@@ -18,7 +17,7 @@ from sen_runtime.ir.network import READOUTS, Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif, Neuron, RefractoryLif
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 from sen_runtime.ir.standardization import Standardization
-from tests.support.c_exports import integers, small
+from tests.support.c_exports import STORAGES, integers, small
 from tests.support.networks import read_out
 
 FORMS = [("onnx", "unrolled"), ("onnx", "scan"), ("onnx", "step"), ("tflite", "unrolled"), ("tflite", "step")]
@@ -157,6 +156,12 @@ def test_one_step_and_a_fixed_batch(target: str, form: str) -> None:
     assert_same(make(**parts), target, form, batch_size=4)
 
 
+def inner_shapes(network: Network, form: str, batch_size: int | None) -> dict[bytes, list[int]]:
+    options = TfliteExporter.Options(name="model", snn=form, batch_size=batch_size)
+    tensors = parse(TfliteExporter().export(network, options).main).subgraphs[0].tensors
+    return {tensor.name: list(tensor.shape) for tensor in tensors}
+
+
 @pytest.mark.parametrize("form", ["unrolled", "step"])
 @pytest.mark.parametrize("coding", ["spikes", "delta", "direct", "current", "rate"])
 @pytest.mark.parametrize("delay", ["none", "stored"])
@@ -167,18 +172,13 @@ def test_inner_shapes_of_a_dynamic_batch_are_those_of_one_row(form: str, coding:
 
 
 @pytest.mark.parametrize("kind", ["dense", "low_rank", "sparse", "sum"])
-@pytest.mark.parametrize("storage", [lambda net: net, to_float16, to_int8_weights, integers])
+@pytest.mark.parametrize("storage", STORAGES)
 @pytest.mark.parametrize("spiking", [False, True])
-def test_inner_shapes_of_every_storage_are_those_of_one_row(spiking: bool, storage: Any, kind: str) -> None:
-    given = {"spiking": True, "input_coding": "spikes"} if spiking else {}
-    network = storage(small(kind, **given))
-    assert inner_shapes(network, "unrolled", None) == inner_shapes(network, "unrolled", 1)
-
-
-def inner_shapes(network: Network, form: str, batch_size: int | None) -> dict[bytes, list[int]]:
-    options = TfliteExporter.Options(name="model", snn=form, batch_size=batch_size)
-    tensors = parse(TfliteExporter().export(network, options).main).subgraphs[0].tensors
-    return {tensor.name: list(tensor.shape) for tensor in tensors}
+def test_inner_shapes_of_every_storage_are_those_of_one_row(spiking: bool, storage: str, kind: str) -> None:
+    network = small(kind, storage, spiking=spiking, input_coding="spikes")
+    networks = [network, integers(network)] if storage == "float32" else [network]
+    for each in networks:
+        assert inner_shapes(each, "unrolled", None) == inner_shapes(each, "unrolled", 1)
 
 
 @pytest.mark.parametrize("place", ["delay", "recurrent"])

@@ -1,6 +1,7 @@
-"""The cost of a verification: fewer inputs of long sequences, one run of the model, one of the interpreter."""
+"""The cost of a verification: fewer inputs of long sequences, one run of the model, one of the interpreter, memory."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,15 @@ import pytest
 
 from sen_edge.exporting.pipeline import export
 from sen_edge.exporting.request import ExportRequest
+from sen_edge.exporting.verify import artifact_run
 from sen_edge.exporting.verify.verification import Comparison, verify
 from sen_edge.model import probe
 from sen_edge.model.model import Model, load
+from sen_exporters.onnx.exporter import OnnxExporter
 from sen_exporters.sen.exporter import SenExporter
 from sen_runtime import format as image
 from sen_runtime import reference
+from sen_runtime.ir.delays import ConstantDelay
 from sen_runtime.ir.network import Network
 from tests.support.networks import random_network
 
@@ -78,3 +82,17 @@ def test_the_interpreter_runs_each_input_once(monkeypatch: pytest.MonkeyPatch, t
     for result in verify(Comparison(Model(network, "")), tmp_path / "net.sen", SenExporter()):
         assert result.passed
     assert set(shapes) == {(288, 5, 6)}
+
+
+@pytest.mark.parametrize(("form", "rows"), [("unrolled", 8), ("scan", 40), ("step", 40)])
+def test_a_chunk_of_an_unrolled_graph_with_delays_counts_all_steps(
+    form: str, rows: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    network = sequences(5)
+    network = replace(network, layers=(replace(network.layers[0], delay=ConstantDelay(1)),))
+    monkeypatch.setattr(artifact_run, "CHUNK_MACS", 40 * network.macs)
+    exporter, path = OnnxExporter(), tmp_path / "net.onnx"
+    content = exporter.export(network, exporter.Options(snn=form)).main
+    path.write_bytes(content)
+    with artifact_run.load_artifact("onnxruntime", path, content, exporter, None, network) as subject:
+        assert subject.rows == rows

@@ -132,10 +132,11 @@ def test_the_gradient_of_a_delay_is_that_of_the_smoothed_loss(slots: int) -> Non
 
 @pytest.mark.parametrize("sigma", [0.2, 2.0])
 def test_the_gradient_of_a_current_that_grows_by_one_each_step_is_the_weight(sigma: float) -> None:
-    slots = 30
-    kernel, weight = torch.arange(slots).expand(4, 3, slots).float(), torch.rand(4, 3)
-    delay = torch.randint(6, slots - 6, (4, 3)).float()
-    torch.testing.assert_close(arrival.synapse_gradients(kernel, weight, delay, sigma), (delay, weight))
+    slots, rng = 30, np.random.default_rng(0)
+    kernel, weight = torch.arange(slots).expand(4, 3, slots).double(), torch.from_numpy(rng.random((4, 3)))
+    delay = torch.from_numpy(rng.integers(6, slots - 6, (4, 3))).double()
+    found = arrival.synapse_gradients(kernel, weight, delay, sigma)  # with coefficients in float32
+    torch.testing.assert_close(found, (delay, weight), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("slots", [2, 6])

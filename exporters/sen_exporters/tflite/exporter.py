@@ -132,8 +132,8 @@ def _check_arena(network: Network, options: TfliteOptions) -> None:
     if options.snn == "unrolled" and size > MAX_GATHERED:
         raise ExportError(
             f"--snn unrolled with {n_synapses:,} delayed synapses and {network.timesteps:,} time steps allocates about "
-            f"{size / 2**30:.1f} GiB at inference; expected at most {MAX_GATHERED / 2**30:.0f} GiB",
-            hint="take --snn step, which allocates one time step",
+            f"{math.ceil(size / 2**20):,} MiB at inference; expected at most {MAX_GATHERED >> 20:,} MiB",
+            hint="use --snn step, which allocates the memory of one time step",
         )
 
 
